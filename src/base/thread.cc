@@ -1,0 +1,62 @@
+#include "base/thread.h"
+
+#include <signal.h>
+
+#include <memory>
+#include <utility>
+
+namespace strato {
+namespace {
+
+constexpr size_t kDefaultStackBytes = 256 * 1024;
+
+void* run_body(void* argument) {
+  std::unique_ptr<std::move_only_function<void()>> body(static_cast<std::move_only_function<void()>*>(argument));
+  (*body)();
+  return nullptr;
+}
+
+}  // namespace
+
+Result<Thread> Thread::start(const std::string& name, std::move_only_function<void()> body, size_t stack_bytes) {
+  auto owned_body = std::make_unique<std::move_only_function<void()>>(std::move(body));
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, stack_bytes != 0 ? stack_bytes : kDefaultStackBytes);
+
+  // The new thread inherits the mask: block all around its creation.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t handle;
+  const int error = ::pthread_create(&handle, &attributes, run_body, owned_body.get());
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::pthread_attr_destroy(&attributes);
+  if (error != 0) return std::unexpected(Error::from_errno("starting thread " + name, error));
+
+  owned_body.release();
+  ::pthread_setname_np(handle, name.substr(0, 15).c_str());
+  return Thread(handle);
+}
+
+Thread::Thread(Thread&& other) noexcept : handle_(other.handle_), joinable_(std::exchange(other.joinable_, false)) {}
+
+Thread& Thread::operator=(Thread&& other) noexcept {
+  if (this != &other) {
+    join();
+    handle_ = other.handle_;
+    joinable_ = std::exchange(other.joinable_, false);
+  }
+  return *this;
+}
+
+Thread::~Thread() {
+  join();
+}
+
+void Thread::join() {
+  if (std::exchange(joinable_, false)) ::pthread_join(handle_, nullptr);
+}
+
+}  // namespace strato
