@@ -1,0 +1,60 @@
+#!/bin/sh
+# The bed's start: the host's files read-only at their own paths, with what commands expect to be writable on top.
+fail() { echo "bed: $*" >/dev/console; poweroff -f; }
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+[ -c /dev/null ] || mount -t devtmpfs dev /dev
+. /settings
+while read -r module; do insmod "/modules/$module" || echo "bed: no $module" >/dev/console; done </modules/order
+
+root=/host
+mkdir "$root"
+plan9=trans=virtio,version=9p2000.L,msize=512000
+mount -t 9p -o "ro,$plan9,cache=loose" host "$root" || fail "cannot mount the host's files"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mount -t devtmpfs dev "$root/dev"
+mkdir -p "$root/dev/pts" "$root/dev/shm" "$root/dev/net"
+mount -t devpts -o ptmxmode=666 devpts "$root/dev/pts"
+mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
+ln -sf /proc/self/fd "$root/dev/fd"
+ln -sf fd/0 "$root/dev/stdin"
+ln -sf fd/1 "$root/dev/stdout"
+ln -sf fd/2 "$root/dev/stderr"
+mount -t tmpfs -o mode=755 run "$root/run"
+
+# /tmp and /var/tmp show the host's files and take new ones.
+for folder in tmp var/tmp; do
+  layers="$root/run/strato/$folder"
+  mkdir -p "$layers/upper" "$layers/work"
+  chmod 1777 "$layers/upper"
+  mount -t overlay -o "lowerdir=$root/$folder,upperdir=$layers/upper,workdir=$layers/work" overlay "$root/$folder" ||
+    mount -t tmpfs -o mode=1777 tmp "$root/$folder"
+done
+mkdir -p "$root$SCRATCH" 2>/dev/null
+mount -t 9p -o "$plan9,cache=mmap" scratch "$root$SCRATCH" || fail "cannot mount the scratch folder"
+mkdir "$root/run/strato/disk"
+mount -t ext4 /dev/vda "$root/run/strato/disk" || fail "cannot mount the scratch disk"
+
+# Modules load themselves when they are needed: the kernel asks this program, device nodes made here ask by number.
+printf '#!/bin/sh\nexec "%s" -d "%s" "$@"\n' "$MODPROBE" "$MODULES" >"$root/run/strato/modprobe"
+chmod 755 "$root/run/strato/modprobe"
+echo /run/strato/modprobe >/proc/sys/kernel/modprobe
+grep -v '^#' "$root$MODULES/lib/modules/$(uname -r)/modules.devname" | while read -r _ node number; do
+  mkdir -p "$root/dev/$(dirname "$node")"
+  kind=${number%%[0-9]*}
+  number=${number#?}
+  [ -e "$root/dev/$node" ] || mknod -m 600 "$root/dev/$node" "$kind" "${number%:*}" "${number#*:}"
+done
+
+ip link set lo up
+ip link add dummy0 type dummy
+ip addr add 192.0.2.1/24 dev dummy0
+ip link set dummy0 up
+ip route add default via 192.0.2.254
+hostname bed
+umask 022
+umount /proc /sys
+exec switch_root "$root" /usr/bin/python3 -I -S -B -c \
+  'import sys, runpy; sys.path.insert(0, sys.argv[1].rpartition("/")[0]); runpy.run_path(sys.argv[1], run_name="__main__")' "$AGENT"

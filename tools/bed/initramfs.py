@@ -1,0 +1,104 @@
+"""An initramfs, written as an uncompressed newc archive: nothing to unpack is what starts fastest on a slow CPU."""
+
+import lzma
+import os
+import pathlib
+import re
+import stat
+import subprocess
+
+from packages import Failure, ensure_programs, find_program, run
+
+
+class Initramfs:
+    """Files by archive path (no leading slash); parents are made by themselves."""
+
+    def __init__(self):
+        self._entries = {}  # path: (mode, data, (major, minor))
+
+    def folder(self, path, mode=0o755):
+        self._add(path, stat.S_IFDIR | mode, b"")
+
+    def file(self, path, data, mode=0o644):
+        self._add(path, stat.S_IFREG | mode, data)
+
+    def link(self, path, target):
+        self._add(path, stat.S_IFLNK | 0o777, target.encode())
+
+    def device(self, path, major, minor):
+        self._add(path, stat.S_IFCHR | 0o600, b"", (major, minor))
+
+    def _add(self, path, mode, data, device=(0, 0)):
+        path = os.path.normpath(path).lstrip("/")
+        parent = os.path.dirname(path)
+        if parent and parent not in self._entries:
+            self.folder(parent)
+        self._entries[path] = (mode, data, device)
+
+    def archive(self):
+        parts = []
+        for inode, (path, (mode, data, device)) in enumerate(self._entries.items(), start=1):
+            parts.append(_record(inode, path, mode, data, device))
+        parts.append(_record(0, "TRAILER!!!", 0, b"", (0, 0)))
+        return b"".join(parts)
+
+    def busybox(self):
+        """busybox-static under all its names."""
+        ensure_programs({"busybox": "busybox-static"})
+        source = find_program("busybox")
+        if libraries(source):
+            raise Failure(f"{source} is not the static busybox; install busybox-static")
+        self.file("bin/busybox", pathlib.Path(source).read_bytes(), 0o755)
+        for name in run([source, "--list-full"]).decode().split():
+            if name != "bin/busybox":
+                self.link(name, "/bin/busybox")
+
+    def modules(self, kernel, names):
+        """The modules in /modules and their order of loading in /modules/order, which `insmod` follows."""
+        order = []
+        for file in kernel.load_order(names):
+            data = file.read_bytes()
+            if file.suffix == ".xz":
+                data = lzma.decompress(data)
+            name = re.sub(r"\.ko(\.\w+)?$", ".ko", file.name)
+            self.file(f"modules/{name}", data)
+            order.append(name)
+        self.file("modules/order", "".join(f"{name}\n" for name in order).encode())
+
+    def tree(self, source, target):
+        """A file, link or folder of the host."""
+        source = pathlib.Path(source)
+        if source.is_dir():
+            self.folder(target)
+            for child in sorted(source.iterdir()):
+                self.tree(child, f"{target}/{child.name}")
+        elif source.is_file():
+            self.file(target, source.read_bytes(), stat.S_IMODE(source.stat().st_mode))
+        else:
+            raise Failure(f"{source}: no such file or folder")
+
+    def host_program(self, name):
+        """A program of the host with the libraries it is linked with, all at the paths they have there."""
+        path = find_program(name)
+        if not path:
+            raise Failure(f"{name}: no such program here")
+        self.tree(path, path)
+        for library in libraries(path):
+            self.tree(library, library)
+
+
+def libraries(program):
+    """The shared libraries and the loader that a program needs; none for a static one, of which ldd disapproves."""
+    output = subprocess.run(["ldd", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
+    return re.findall(r"(/\S+) \(0x", output)
+
+
+def _record(inode, path, mode, data, device):
+    name = path.encode() + b"\0"
+    fields = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name), 0)
+    head = b"070701" + b"".join(b"%08x" % field for field in fields) + name
+    return _padded(head) + _padded(data)
+
+
+def _padded(data):
+    return data + bytes(-len(data) % 4)

@@ -1,0 +1,154 @@
+"""Beds that stay up for many commands: one keeper process each, which ends the bed when nobody needs it any more."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import select
+import signal
+import time
+
+import client
+import machine
+from packages import Failure, cache_dir
+
+CHECK_SECONDS = 15  # how often an idle bed is noticed
+
+
+def named_folder(name):
+    if "/" in name or name.startswith("."):
+        raise Failure(f"{name}: not a name for a bed")
+    return str(cache_dir() / "beds" / name)
+
+
+@contextlib.contextmanager
+def _start_lock(folder):
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "start.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _keeper_pid(folder):
+    """The process that keeps the bed, or None: it holds the lock on its file for as long as it lives."""
+    try:
+        with open(os.path.join(folder, "keeper")) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+            except BlockingIOError:
+                return int(file.read())
+    except FileNotFoundError:
+        return None
+
+
+def start_unless_up(folder, options):
+    with _start_lock(folder):
+        if _keeper_pid(folder) is None:
+            _start(folder, options, keep_scratch=True)
+
+
+def start(folder, options, keep_scratch):
+    with _start_lock(folder):
+        if _keeper_pid(folder) is not None:
+            raise Failure(f"{folder}: a bed is up there")
+        _start(folder, options, keep_scratch)
+
+
+def _start(folder, options, keep_scratch):
+    folder = os.path.abspath(folder)
+    owner = _open_owner(options.owner)
+    machine.prepare()
+    ready, told = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(ready)
+            _keep(folder, options, owner, told, keep_scratch)
+        except BaseException as error:  # the parent tells the user; there is nobody here to see a traceback
+            with contextlib.suppress(OSError):
+                os.write(told, f"{error!r}".encode())
+        finally:
+            os._exit(0)
+    os.close(told)
+    trouble = b"".join(iter(lambda: os.read(ready, 4096), b"")).decode()
+    os.close(ready)
+    if trouble:
+        raise Failure(f"the bed did not start: {trouble}")
+    try:
+        client.Port(folder, time.monotonic() + machine.BOOT_SECONDS).close()
+    except BaseException as error:
+        words = machine.last_words(folder)
+        stop(folder)
+        if isinstance(error, Failure):
+            raise Failure(f"{error}\n{words}") from error
+        raise
+
+
+def _open_owner(pid):
+    try:
+        return os.pidfd_open(pid) if pid else None
+    except OSError as error:
+        raise Failure(f"--owner {pid}: {error.strerror}") from error
+
+
+def _keep(folder, options, owner, told, keep_scratch):
+    os.setsid()
+    with open(os.path.join(folder, "keeper"), "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        qemu = machine.start(folder, options.memory, options.cpus)
+        try:
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd in range(3):
+                os.dup2(null, fd)
+            os.chdir("/")
+            os.close(told)
+            _wait_for_the_end(folder, [fd for fd in (owner, wake_read, os.pidfd_open(qemu.pid)) if fd is not None], options.idle)
+        finally:
+            qemu.kill()
+            qemu.wait()
+            machine.remove_folder(folder, keep_scratch)
+
+
+def _wait_for_the_end(folder, ends, idle_seconds):
+    """Until one of the descriptors becomes readable, or no client has held a port for so long."""
+    busy_at = time.monotonic()
+    while not select.select(ends, [], [], CHECK_SECONDS)[0]:
+        now = time.monotonic()
+        if any(_is_locked(path) for path in pathlib.Path(folder).glob("port*.lock")):
+            busy_at = now
+        elif now - busy_at > idle_seconds:
+            return
+
+
+def _is_locked(path):
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+
+def stop(folder):
+    """Ends the bed and waits until it is gone; no bed there is no error."""
+    if not folder:
+        raise Failure("--stop: say which bed by --bed or --keep")
+    pid = _keeper_pid(folder)
+    if pid is None:
+        return 0
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while _keeper_pid(folder) == pid:
+        if time.monotonic() > deadline:
+            raise Failure(f"{folder}: its keeper, process {pid}, does not end")
+        time.sleep(0.05)
+    return 0

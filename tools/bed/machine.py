@@ -1,0 +1,103 @@
+"""The bed: a Linux under QEMU's software emulation of an AMD processor, so that it has a real kvm_amd."""
+
+import ctypes
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+
+import kernel
+from initramfs import Initramfs
+from packages import Failure, ensure_programs, find_program, run, say
+
+HERE = pathlib.Path(__file__).resolve().parent
+PORTS = 8  # commands at a time
+DISK_BYTES = 16 << 30  # sparse
+BOOT_SECONDS = 180
+MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4", "kvm-amd", "dummy"]
+PR_SET_PDEATHSIG = 1
+
+
+def prepare():
+    """Fetches whatever a bed needs and returns its kernel."""
+    ensure_programs({"qemu-system-x86_64": "qemu-system-x86", "mkfs.ext4": "e2fsprogs", "busybox": "busybox-static"})
+    return kernel.fetch("generic")
+
+
+def start(folder, memory_mib=8192, processors=None):
+    """Starts QEMU, which dies with this process, on the bed's folder; the sockets are there at once. Returns the Popen."""
+    linux = prepare()
+    folder = pathlib.Path(folder)
+    scratch = (folder / "scratch").resolve()
+    scratch.mkdir(exist_ok=True)
+    disk = folder / "disk.img"
+    with open(disk, "wb") as file:
+        file.truncate(DISK_BYTES)
+    run([find_program("mkfs.ext4"), "-q", "-F", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", disk])
+    (folder / "initramfs").write_bytes(make_initramfs(linux, scratch))
+    argv = [find_program("qemu-system-x86_64"), *machine_options(memory_mib, processors),
+            "-kernel", linux.vmlinux, "-initrd", "initramfs",
+            "-append", "console=ttyS0 quiet panic=-1 reboot=t mitigations=off nokaslr random.trust_cpu=on",
+            "-serial", "file:console.log", *share("host", "/", True), *share("scratch", scratch, False),
+            "-drive", "file=disk.img,format=raw,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
+            "-device", "virtio-serial-pci"]
+    for port in range(PORTS):
+        argv += ["-chardev", f"socket,id=port{port},path=port{port},server=on,wait=off",
+                 "-device", f"virtserialport,chardev=port{port},name=strato.{port}"]
+    say("starting the bed")
+    with open(folder / "qemu.log", "wb") as log:
+        qemu = subprocess.Popen([str(word) for word in argv], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                start_new_session=True, preexec_fn=die_with_parent)
+    while not (folder / f"port{PORTS - 1}").exists():
+        if qemu.poll() is not None:
+            raise Failure(f"QEMU did not start\n{last_words(folder)}")
+        time.sleep(0.02)
+    return qemu
+
+
+def machine_options(memory_mib, processors):
+    processors = processors or max(2, min(4, len(os.sched_getaffinity(0))))
+    return ["-name", "strato-bed", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,+svm", "-smp", processors,
+            "-m", memory_mib, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+
+
+def share(tag, path, readonly):
+    """A 9p export of a folder of the host."""
+    options = f"local,id={tag},path={str(path).replace(',', ',,')},security_model=none,multidevs=remap"
+    options += ",readonly=on" if readonly else ""
+    return ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def make_initramfs(linux, scratch):
+    image = Initramfs()
+    image.busybox()
+    image.modules(linux, MODULES)
+    image.file("init", (HERE / "bed_init.sh").read_bytes(), 0o755)
+    image.device("dev/console", 5, 1)
+    settings = {"SCRATCH": scratch, "MODULES": linux.folder, "AGENT": HERE / "agent.py", "MODPROBE": find_program("modprobe")}
+    image.file("settings", "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in settings.items()).encode())
+    return image.archive()
+
+
+def last_words(folder):
+    """The end of what QEMU and the bed's kernel printed."""
+    logs = [pathlib.Path(folder) / name for name in ("qemu.log", "console.log")]
+    lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
+    return "\n".join(lines[-20:])
+
+
+def remove_folder(folder, keep_scratch):
+    """What a bed leaves behind; its results stay when the folder is the caller's."""
+    if not keep_scratch:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for entry in pathlib.Path(folder).iterdir():
+        if entry.name != "scratch":
+            entry.unlink(missing_ok=True)

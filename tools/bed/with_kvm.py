@@ -1,0 +1,139 @@
+"""tools/with-kvm: runs a command where a Linux guest can boot."""
+
+import argparse
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import client
+import keeper
+import machine
+from packages import Failure, say
+
+OWN_FAILURE = 125  # as timeout(1) and env(1) have it
+DESCRIPTION = """\
+Runs CMD where a Linux guest can boot: directly with hardware KVM, otherwise in the bed, an emulated machine with a real KVM
+that sees this machine's files read-only at their own paths. Arguments, environment, working directory, standard streams
+and exit code are those of a direct run. Writable there: /tmp and /var/tmp (thrown away), $STRATO_SCRATCH (the same folder
+inside and outside) and $STRATO_SCRATCH_DISK (an ext4 file system of the bed's own). Exit code 124 after a time-out, 125
+when with-kvm itself failed."""
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog="with-kvm", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bed", metavar="DIR", default=os.environ.get("STRATO_BED"),
+                        help="use the bed that runs in DIR (default: $STRATO_BED); with --start the folder to start it in")
+    parser.add_argument("--keep", metavar="NAME", help="use the bed called NAME, started when it is not up, and leave it up")
+    parser.add_argument("--start", action="store_true", help="start a bed, print its folder and leave it up")
+    parser.add_argument("--stop", action="store_true", help="stop the bed of --bed or --keep")
+    parser.add_argument("--owner", metavar="PID", type=int, help="a bed that is left up ends with this process")
+    parser.add_argument("--idle", metavar="S", type=float, default=3600, help="and after so many seconds without a command (3600)")
+    parser.add_argument("--timeout", metavar="S", type=float, help="end CMD, with all its processes, after so many seconds")
+    parser.add_argument("--memory", metavar="MIB", type=int, default=8192, help="the bed's memory, used as needed (8192)")
+    parser.add_argument("--cpus", metavar="N", type=int, help="the bed's processors (2 to 4, as the machine has)")
+    parser.add_argument("--arch", choices=["x86_64"], default="x86_64", help="the guest's architecture")
+    parser.add_argument("--nested", action="store_true", help="use the bed also where KVM is real")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD ARGS...")
+    options = parser.parse_args(argv)
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+    if bool(options.command) == (options.start or options.stop):
+        parser.error("give a command, or --start, or --stop")
+    if options.keep:
+        options.bed = keeper.named_folder(options.keep)
+    return options
+
+
+def kvm_is_real():
+    """Whether guests run on the processor itself: some hosts emulate KVM, and Linux does not boot there."""
+    flags = re.search(r"^flags\s*:.*\b(vmx|svm)\b", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR))
+    except OSError:
+        return False
+    return flags is not None
+
+
+def run_direct(options):
+    with tempfile.TemporaryDirectory(prefix="strato-scratch-") as temporary:
+        scratch = os.path.join(options.bed, "scratch") if options.bed else os.environ.get("STRATO_SCRATCH", temporary)
+        env = dict(os.environ, STRATO_SCRATCH=scratch)
+        env.setdefault("STRATO_SCRATCH_DISK", scratch)
+        limit = ["timeout", "--kill-after", str(client.GRACE_SECONDS), str(options.timeout)] if options.timeout else []
+        try:
+            child = subprocess.Popen(limit + options.command, env=env)
+        except OSError as error:
+            print(f"with-kvm: {options.command[0]}: {error.strerror}", file=sys.stderr)
+            return 127 if isinstance(error, FileNotFoundError) else 126
+        for number in client.FORWARDED:
+            signal.signal(number, lambda received, _frame: child.send_signal(received))
+        code = child.wait()
+        return code if code >= 0 else 128 - code
+
+
+def bed_environment(folder):
+    return dict(os.environ, STRATO_SCRATCH=os.path.realpath(os.path.join(folder, "scratch")),
+                STRATO_SCRATCH_DISK="/run/strato/disk")
+
+
+def run_once(options):
+    """In a bed of the command's own, whose scratch folder is the caller's if there is one."""
+    with tempfile.TemporaryDirectory(prefix="strato-bed-", dir="/var/tmp") as folder:
+        scratch = os.environ.get("STRATO_SCRATCH")
+        if scratch:
+            os.symlink(os.path.abspath(scratch), os.path.join(folder, "scratch"))
+        qemu = machine.start(folder, options.memory, options.cpus)
+        began = time.monotonic()
+        try:
+            return client.run_in_bed(folder, options.command, bed_environment(folder), options.timeout, machine.BOOT_SECONDS)
+        except client.BedGone as error:
+            raise Failure(f"{error}\n{machine.last_words(folder)}") from error
+        finally:
+            qemu.kill()
+            qemu.wait()
+            say(f"the bed is gone after {time.monotonic() - began:.0f} s")
+
+
+def run_kept(options):
+    if options.keep:
+        keeper.start_unless_up(options.bed, options)
+    return client.run_in_bed(options.bed, options.command, bed_environment(options.bed), options.timeout, machine.BOOT_SECONDS)
+
+
+def start(options, real):
+    folder = options.bed or tempfile.mkdtemp(prefix="strato-bed-", dir="/var/tmp")
+    if real:
+        os.makedirs(os.path.join(folder, "scratch"), exist_ok=True)
+    else:
+        keeper.start(folder, options, keep_scratch=options.bed is not None)
+    print(folder, flush=True)
+    return 0
+
+
+def main(argv):
+    options = parse(argv)
+    real = kvm_is_real() and not options.nested
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    if options.start:
+        return start(options, real)
+    if options.stop:
+        return keeper.stop(options.bed)
+    if real:
+        return run_direct(options)
+    return run_kept(options) if options.bed else run_once(options)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Failure as failure:
+        print(f"with-kvm: {failure}", file=sys.stderr)
+        sys.exit(OWN_FAILURE)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
