@@ -49,6 +49,7 @@ struct Watch::Slot {
 };
 
 Watch::Watch(std::unique_ptr<Slot> slot) : slot_(std::move(slot)) {}
+Watch::Watch() = default;
 Watch::Watch(Watch&&) noexcept = default;
 
 Watch& Watch::operator=(Watch&& other) noexcept {

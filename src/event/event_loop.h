@@ -30,7 +30,7 @@ class Timer;
 // called any more, even when its fd was ready in the same batch. Destroy it before its fd is closed.
 class [[nodiscard]] Watch {
  public:
-  Watch() = default;  // watches nothing
+  Watch();  // watches nothing
   Watch(Watch&&) noexcept;
   Watch& operator=(Watch&&) noexcept;
   ~Watch();
