@@ -7,7 +7,7 @@ target_compile_options(strato_flags INTERFACE
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(strato_flags INTERFACE -Wthread-safety -Wno-gnu-statement-expression)
 endif()
-target_compile_definitions(strato_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64)
+target_compile_definitions(strato_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64 FMT_STATIC_THOUSANDS_SEPARATOR=',')
 
 if(STRATO_HARDENED)
   target_compile_options(strato_flags INTERFACE

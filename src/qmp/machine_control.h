@@ -1,0 +1,61 @@
+// What QMP asks of a machine, and what a machine tells QMP. machine/ implements the first, QMP the second.
+// Threads: everything on the control loop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace strato {
+
+// QEMU's RunState, the members that we can be in.
+enum class RunState : uint8_t { Prelaunch, InMigrate, Running, Paused, SaveVm, PostMigrate, Shutdown, InternalError };
+std::string_view to_string(RunState state);
+
+// QEMU's ShutdownCause.
+enum class ShutdownCause : uint8_t {
+  HostError,
+  HostQmpQuit,
+  HostSignal,
+  HostUi,
+  GuestShutdown,
+  GuestReset,
+  GuestPanic
+};
+std::string_view to_string(ShutdownCause cause);
+bool caused_by_guest(ShutdownCause cause);
+
+enum class MigrationStatus : uint8_t { None, Active, Completed, Failed };
+std::string_view to_string(MigrationStatus status);
+
+class MachineControl {
+ public:
+  // Called once, now or later, on the control loop.
+  using Reply = std::move_only_function<void(Result<>)>;
+
+  virtual ~MachineControl() = default;
+  virtual RunState run_state() const = 0;
+  // Parks the vCPUs and quiets the devices; at once when nothing runs.
+  virtual void stop(Reply reply) = 0;
+  // Starts what -S, stop or a saved state left standing. An error when the guest has shut down or failed.
+  virtual void cont(Reply reply) = 0;
+  // Ends the VM in an orderly way, after the reply is out.
+  virtual void quit() = 0;
+  // Saves the machine to a directory. The VM is stopped for it, and runs on afterwards when it ran before.
+  virtual void save(std::string directory, Reply reply) = 0;
+  virtual MigrationStatus migration_status() const = 0;
+};
+
+class MachineObserver {
+ public:
+  virtual ~MachineObserver() = default;
+  virtual void on_stop() = 0;
+  virtual void on_resume() = 0;
+  virtual void on_reset(ShutdownCause cause) = 0;
+  virtual void on_shutdown(ShutdownCause cause) = 0;
+};
+
+}  // namespace strato

@@ -1,0 +1,236 @@
+#include "qmp/server.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "qmp/commands.h"
+#include "qmp/framer.h"
+
+namespace strato::qmp {
+namespace {
+
+uint64_t realtime_us() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
+
+Result<UniqueFd> bind_and_listen(int family, const sockaddr* address, socklen_t size, const std::string& name) {
+  UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return std::unexpected(Error::from_errno("-qmp " + name));
+  const int on = 1;
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (::bind(fd.get(), address, size) != 0)
+    return std::unexpected(Error::from_errno(fmt::format("-qmp {}: bind", name)));
+  // Before listen(): nobody connects while the mode is still wider.
+  if (family == AF_UNIX && ::chmod(name.c_str(), 0600) != 0) {
+    return std::unexpected(Error::from_errno(fmt::format("-qmp {}: chmod", name)));
+  }
+  if (::listen(fd.get(), 8) != 0) return std::unexpected(Error::from_errno(fmt::format("-qmp {}: listen", name)));
+  return fd;
+}
+
+Result<UniqueFd> listen_unix(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return std::unexpected(
+        Error::invalid(fmt::format("-qmp unix:{}: longer than {} bytes", path, sizeof(address.sun_path) - 1)));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  // A socket of an earlier run goes; anything else at that path is not ours to remove.
+  struct stat status{};
+  if (::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) ::unlink(path.c_str());
+  return bind_and_listen(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), sizeof(address), path);
+}
+
+Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) {
+  const std::string name = fmt::format("tcp:{}:{}", host, port);
+  sockaddr_in v4{};
+  if (::inet_pton(AF_INET, host.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    return bind_and_listen(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof(v4), name);
+  }
+  sockaddr_in6 v6{};
+  if (::inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    return bind_and_listen(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof(v6), name);
+  }
+  return std::unexpected(Error::invalid(fmt::format("-qmp {}: '{}' is not a numeric address", name, host)));
+}
+
+}  // namespace
+
+class Server::Client {
+ public:
+  Client(Server& server, UniqueFd fd) : server_(server), fd_(std::move(fd)) {}
+
+  Result<> start() {
+    watch_ = STRATO_TRY(server_.loop_.watch(fd_.get(), EPOLLIN, [this](uint32_t events) { on_ready(events); }));
+    send(greeting());
+    return {};
+  }
+
+  void send(std::string_view line) {
+    unsent_.append(line);
+    unsent_.append("\r\n");
+    write_out();
+  }
+
+  void flush(int timeout_ms) {
+    while (!unsent_.empty() && !broken_) {
+      pollfd waiting{.fd = fd_.get(), .events = POLLOUT, .revents = 0};
+      if (::poll(&waiting, 1, timeout_ms) <= 0) return;
+      write_out();
+    }
+  }
+
+ private:
+  void on_ready(uint32_t events) {
+    if ((events & EPOLLOUT) != 0) write_out();
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_in();
+    serve();
+    if (broken_) server_.remove(*this);  // destroys us; the loop keeps the running callback
+  }
+
+  void read_in() {
+    char buffer[4096];
+    while (true) {
+      const ssize_t n = ::read(fd_.get(), buffer, sizeof(buffer));
+      if (n > 0) {
+        framer_.feed({buffer, static_cast<size_t>(n)});
+        if (static_cast<size_t>(n) == sizeof(buffer)) continue;
+        return;
+      }
+      if (n < 0 && errno == EINTR) continue;
+      if (n == 0 || errno != EAGAIN) broken_ = true;
+      return;
+    }
+  }
+
+  // One request at a time: the next one starts when the answer to the last is out.
+  void serve() {
+    while (!busy_ && !broken_) {
+      std::optional<std::string> request = framer_.next();
+      if (!request) break;
+      busy_ = true;
+      execute(server_.machine_, *request,
+              [this, &loop = server_.loop_, token = alive_.token()](const std::string& answer) {
+                if (!token.alive()) return;  // the client left meanwhile
+                STRATO_ASSERT(loop.in_loop_thread());
+                busy_ = false;
+                send(answer);
+                // Not from inside the command that answers: its machine may be in the middle of something.
+                loop.post(token, [this] { serve(); });
+              });
+    }
+    if (framer_.overflowed() && !broken_) {
+      send(fmt::format(R"({{"error":{{"class":"GenericError","desc":"request longer than {} bytes"}}}})",
+                       Framer::kMaxRequestBytes));
+      broken_ = true;
+    }
+  }
+
+  void write_out() {
+    while (!unsent_.empty()) {
+      const ssize_t n = ::send(fd_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) {
+        if (errno != EAGAIN || unsent_.size() > kMaxUnsentBytes) cut_off();
+        break;
+      }
+      unsent_.erase(0, static_cast<size_t>(n));
+    }
+    watch_.set_events(unsent_.empty() || broken_ ? EPOLLIN : EPOLLIN | EPOLLOUT);
+  }
+
+  // Ends the connection; the loop then sees it readable and removes it.
+  void cut_off() {
+    broken_ = true;
+    unsent_.clear();
+    ::shutdown(fd_.get(), SHUT_RDWR);
+  }
+
+  Server& server_;
+  UniqueFd fd_;
+  Watch watch_;
+  Framer framer_;
+  std::string unsent_;
+  bool busy_ = false;
+  bool broken_ = false;
+  Lifetime alive_;
+};
+
+Result<std::unique_ptr<Server>> Server::listen(EventLoop& loop, MachineControl& machine, const SocketConfig& socket) {
+  UniqueFd listener;
+  if (socket.is_unix()) {
+    listener = STRATO_TRY(listen_unix(socket.path));
+  } else {
+    listener = STRATO_TRY(listen_tcp(socket.host, socket.port));
+  }
+  auto server = std::unique_ptr<Server>(new Server(loop, machine, std::move(listener), socket.path));
+  Server* raw = server.get();
+  server->listener_watch_ =
+      STRATO_TRY(loop.watch(raw->listener_.get(), EPOLLIN, [raw](uint32_t) { raw->accept_client(); }));
+  return server;
+}
+
+Server::Server(EventLoop& loop, MachineControl& machine, UniqueFd listener, std::string unlink_path)
+    : loop_(loop), machine_(machine), listener_(std::move(listener)), unlink_path_(std::move(unlink_path)) {}
+
+Server::~Server() {
+  if (!unlink_path_.empty()) ::unlink(unlink_path_.c_str());
+}
+
+void Server::accept_client() {
+  UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd.valid()) return;
+  if (clients_.size() >= kMaxClients) {
+    log(LogLevel::Warn, "QMP: a client more than {} was refused", kMaxClients);
+    return;
+  }
+  auto client = std::make_unique<Client>(*this, std::move(fd));
+  if (const Result<> started = client->start(); !started) {
+    log(LogLevel::Warn, "QMP: client refused: {}", started.error().text());
+    return;
+  }
+  clients_.push_back(std::move(client));
+}
+
+void Server::remove(const Client& client) {
+  clients_.remove_if([&client](const std::unique_ptr<Client>& other) { return other.get() == &client; });
+}
+
+void Server::on_reset(ShutdownCause cause) {
+  send_event("RESET", fmt::format(R"({{"guest":{},"reason":"{}"}})", caused_by_guest(cause), to_string(cause)));
+}
+
+void Server::on_shutdown(ShutdownCause cause) {
+  send_event("SHUTDOWN", fmt::format(R"({{"guest":{},"reason":"{}"}})", caused_by_guest(cause), to_string(cause)));
+}
+
+void Server::send_event(std::string_view name, std::string_view data) {
+  const std::string text = event_text(name, data, realtime_us());
+  for (const std::unique_ptr<Client>& client : clients_) client->send(text);
+}
+
+void Server::flush(int timeout_ms) {
+  for (const std::unique_ptr<Client>& client : clients_) client->flush(timeout_ms);
+}
+
+}  // namespace strato::qmp
