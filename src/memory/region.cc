@@ -1,0 +1,74 @@
+#include "memory/region.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "base/checked.h"
+
+namespace strato {
+namespace {
+
+Result<> check_file(const FileBacking& file, uint64_t size, uint64_t page_bytes) {
+  if (!is_aligned(file.offset, page_bytes)) {
+    return std::unexpected(
+        Error::invalid(fmt::format("file offset {:#x} is no multiple of {} bytes", file.offset, page_bytes)));
+  }
+  struct stat status{};
+  if (::fstat(file.fd.get(), &status) != 0) return std::unexpected(Error::from_errno("its file"));
+  const auto file_bytes = static_cast<uint64_t>(status.st_size);
+  // Memory past the end of a file is SIGBUS.
+  if (S_ISREG(status.st_mode) && (file.offset > file_bytes || size > file_bytes - file.offset)) {
+    return std::unexpected(Error::invalid(
+        fmt::format("{} bytes at offset {} wanted of a file of {} bytes", size, file.offset, file_bytes)));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const MappedRegion>> MappedRegion::create(Region region, uint64_t page_bytes) {
+  if (region.page_bytes == 0) region.page_bytes = page_bytes;
+  MappingSource source;
+  UniqueFd memfd;
+  if (std::holds_alternative<MemfdBacking>(region.backing)) {
+    memfd = STRATO_TRY(create_memfd(region.name.c_str(), region.size));
+    source = {.fd = memfd.get(), .offset = 0, .shared = true};
+  } else if (const auto* file = std::get_if<FileBacking>(&region.backing)) {
+    STRATO_TRY(check_file(*file, region.size, page_bytes));
+    source = {.fd = file->fd.get(), .offset = file->offset, .shared = file->shared};
+  }
+
+  HostMapping mapping = STRATO_TRY(HostMapping::create(region.start, region.size, source));
+  auto mapped = std::make_shared<MappedRegion>(std::move(region), std::move(memfd), std::move(mapping), page_bytes);
+  STRATO_TRY(mapped->advise(0, mapped->size()));
+  return mapped;
+}
+
+MappedRegion::MappedRegion(Region region, UniqueFd memfd, HostMapping mapping, uint64_t page_bytes)
+    : region_(std::move(region)),
+      memfd_(std::move(memfd)),
+      mapping_(std::move(mapping)),
+      dirty_log_(region_.size, page_bytes) {
+  if (memfd_.valid()) {
+    fd_ = memfd_.get();
+    shared_ = true;
+  } else if (const auto* file = std::get_if<FileBacking>(&region_.backing)) {
+    fd_ = file->fd.get();
+    fd_offset_ = file->offset;
+    shared_ = file->shared;
+  }
+}
+
+Result<> MappedRegion::advise(uint64_t offset, uint64_t len) const {
+  if (!region_.dump_guest_core && ::madvise(host() + offset, len, MADV_DONTDUMP) != 0) {
+    return std::unexpected(Error::from_errno("keeping it out of core dumps: madvise"));
+  }
+  // A wish: a kernel without transparent huge pages says EINVAL.
+  if (region_.huge_pages) (void)::madvise(host() + offset, len, MADV_HUGEPAGE);
+  return {};
+}
+
+}  // namespace strato
