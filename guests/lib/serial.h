@@ -1,0 +1,42 @@
+// COM1 by polling, and lines of text. Text{} keeps the length: command lines and ACPI signatures have no NUL.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace guest {
+
+struct Text {
+  const char* data = "";
+  size_t size = 0;
+  constexpr Text() = default;
+  constexpr Text(const char* start, size_t len) : data(start), size(len) {}
+  constexpr Text(const char* zero_terminated) : data(zero_terminated) {  // NOLINT: literals are texts
+    while (data[size] != '\0') size++;
+  }
+  bool operator==(const Text& other) const;
+};
+
+struct Hex {
+  uint64_t value;
+};
+
+void serial_init();
+void serial_write(Text text);
+
+void print(Text text);
+void print(Hex number);  // 0x, no leading zeros
+void print(uint64_t number);
+
+// One line, not mixed with the lines of other processors.
+void begin_line();
+void end_line();
+template <typename... Parts>
+void print_line(const Parts&... parts) {
+  begin_line();
+  (print(parts), ...);
+  end_line();
+}
+
+inline constexpr uint16_t kCom1 = 0x3f8;
+
+}  // namespace guest
