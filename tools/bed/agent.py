@@ -4,11 +4,13 @@ Runs inside the bed with Debian's Python from the host's files, so it imports li
 """
 
 import fcntl
-import json
+import marshal
 import os
 import select
 import signal
+import stat
 import struct
+import sys
 import termios
 
 import wire
@@ -38,8 +40,11 @@ class Loop:
         while True:
             for fd, events in self._epoll.poll():
                 callback = self._callbacks.get(fd)
-                if callback:
-                    callback(events)
+                try:
+                    if callback:
+                        callback(events)
+                except Exception:  # process 1 must live: the other commands need it
+                    sys.excepthook(*sys.exc_info())
 
 
 class Command:
@@ -218,7 +223,7 @@ class Session:
             self.send(wire.READY, payload)
         elif kind == wire.START:
             forget_cached_names()
-            self._command = Command(self, json.loads(payload))
+            self._command = Command(self, marshal.loads(payload))
         elif self._command is None:
             pass  # the command has just ended
         elif kind == wire.STDIN:
@@ -262,11 +267,29 @@ class Session:
         self._command = self._exit_code = None
 
 
+def drop_caches(what):
+    with open("/proc/sys/vm/drop_caches", "w") as file:
+        file.write(what)
+
+
 def forget_cached_names():
     """Makes the next look-ups ask the host again; pages of unchanged files stay cached."""
     for _ in range(2):  # overlays first, then what they stood on
-        with open("/proc/sys/vm/drop_caches", "w") as file:
-            file.write("2")
+        drop_caches("2")
+
+
+def make_nodes(devname):
+    """The device nodes whose opening loads a module, as depmod lists them: name, path, kind and number."""
+    for line in open(devname):
+        words = line.split()
+        if words[0] == "#":
+            continue
+        path = f"/dev/{words[1]}"
+        major, minor = words[2][1:].split(":")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not os.path.exists(path):
+            kind = stat.S_IFCHR if words[2][0] == "c" else stat.S_IFBLK
+            os.mknod(path, kind | 0o600, os.makedev(int(major), int(minor)))
 
 
 def reap(sessions):
@@ -283,6 +306,8 @@ def reap(sessions):
 
 
 def main():
+    make_nodes(sys.argv[1])
+    drop_caches("4")  # from now on without a line in the kernel's log
     loop = Loop()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

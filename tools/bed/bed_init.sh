@@ -1,11 +1,14 @@
 #!/bin/sh
 # The bed's start: the host's files read-only at their own paths, with what commands expect to be writable on top.
 fail() { echo "bed: $*" >/dev/console; poweroff -f; }
+mkdir -p /proc /sys
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 [ -c /dev/null ] || mount -t devtmpfs dev /dev
 . /settings
-while read -r module; do insmod "/modules/$module" || echo "bed: no $module" >/dev/console; done </modules/order
+load() { while read -r module; do insmod "$1/$module" || echo "bed: no $module" >/dev/console; done <"$1/order"; }
+load /modules
+load /modules/later &  # KVM takes seconds and nothing here waits for it
 
 root=/host
 mkdir "$root"
@@ -38,23 +41,17 @@ mkdir "$root/run/strato/disk"
 mount -t ext4 /dev/vda "$root/run/strato/disk" || fail "cannot mount the scratch disk"
 
 # Modules load themselves when they are needed: the kernel asks this program, device nodes made here ask by number.
-printf '#!/bin/sh\nexec "%s" -d "%s" "$@"\n' "$MODPROBE" "$MODULES" >"$root/run/strato/modprobe"
-chmod 755 "$root/run/strato/modprobe"
-echo /run/strato/modprobe >/proc/sys/kernel/modprobe
-grep -v '^#' "$root$MODULES/lib/modules/$(uname -r)/modules.devname" | while read -r _ node number; do
-  mkdir -p "$root/dev/$(dirname "$node")"
-  kind=${number%%[0-9]*}
-  number=${number#?}
-  [ -e "$root/dev/$node" ] || mknod -m 600 "$root/dev/$node" "$kind" "${number%:*}" "${number#*:}"
-done
+mkdir "$root/run/strato/bin"
+printf '#!/bin/sh\nexec "%s" -d "%s" "$@"\n' "$MODPROBE" "$MODULES" >"$root/run/strato/bin/modprobe"
+chmod 755 "$root/run/strato/bin/modprobe"
+echo /run/strato/bin/modprobe >/proc/sys/kernel/modprobe
 
 ip link set lo up
-ip link add dummy0 type dummy
 ip addr add 192.0.2.1/24 dev dummy0
 ip link set dummy0 up
 ip route add default via 192.0.2.254
 hostname bed
 umask 022
+wait
 umount /proc /sys
-exec switch_root "$root" /usr/bin/python3 -I -S -B -c \
-  'import sys, runpy; sys.path.insert(0, sys.argv[1].rpartition("/")[0]); runpy.run_path(sys.argv[1], run_name="__main__")' "$AGENT"
+exec switch_root "$root" /usr/bin/python3 -E -s -S -B "$AGENT" "$MODULES/lib/modules/$(uname -r)/modules.devname"

@@ -2,7 +2,7 @@
 
 import errno
 import fcntl
-import json
+import marshal
 import os
 import random
 import select
@@ -137,14 +137,14 @@ class Run:
         tty_size = self._terminal.size() if self._terminal.used else None
         umask = os.umask(0o077)
         os.umask(umask)
-        request = {"argv": argv, "cwd": os.getcwd(), "env": env, "umask": umask, "tty": tty_size}
+        request = {"argv": argv, "cwd": os.getcwd(), "env": dict(env), "umask": umask, "tty": tty_size}
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write)
         for number in (*FORWARDED, signal.SIGWINCH):
             if number == signal.SIGWINCH or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda *_: None)
-        self._send(wire.START, json.dumps(request).encode())
+        self._send(wire.START, marshal.dumps(request))
         while self._exit_code is None:
             self._step(wake_read)
         return self._exit_code if self._forced_code is None else self._forced_code

@@ -53,17 +53,17 @@ class Initramfs:
             if name != "bin/busybox":
                 self.link(name, "/bin/busybox")
 
-    def modules(self, kernel, names):
-        """The modules in /modules and their order of loading in /modules/order, which `insmod` follows."""
+    def modules(self, kernel, names, folder="modules"):
+        """The modules, and the order to load them in as the file `order` of the same folder."""
         order = []
         for file in kernel.load_order(names):
             data = file.read_bytes()
             if file.suffix == ".xz":
                 data = lzma.decompress(data)
             name = re.sub(r"\.ko(\.\w+)?$", ".ko", file.name)
-            self.file(f"modules/{name}", data)
+            self.file(f"{folder}/{name}", data)
             order.append(name)
-        self.file("modules/order", "".join(f"{name}\n" for name in order).encode())
+        self.file(f"{folder}/order", "".join(f"{name}\n" for name in order).encode())
 
     def tree(self, source, target):
         """A file, link or folder of the host."""

@@ -112,9 +112,10 @@ def _keep(folder, options, owner, told, keep_scratch):
             os.close(told)
             _wait_for_the_end(folder, [fd for fd in (owner, wake_read, os.pidfd_open(qemu.pid)) if fd is not None], options.idle)
         finally:
+            ended_by_itself = qemu.poll() is not None
             qemu.kill()
             qemu.wait()
-            machine.remove_folder(folder, keep_scratch)
+            machine.remove_folder(folder, keep_scratch, keep_logs=ended_by_itself)
 
 
 def _wait_for_the_end(folder, ends, idle_seconds):

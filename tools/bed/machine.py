@@ -17,7 +17,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 PORTS = 8  # commands at a time
 DISK_BYTES = 16 << 30  # sparse
 BOOT_SECONDS = 180
-MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4", "kvm-amd", "dummy"]
+MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4", "dummy"]
+LATER_MODULES = ["kvm-amd"]
+KERNEL_OPTIONS = ("console=ttyS0 quiet panic=-1 reboot=t mitigations=off random.trust_cpu=on cryptomgr.notests audit=0 "
+                  "tsc=reliable")
 PR_SET_PDEATHSIG = 1
 
 
@@ -40,7 +43,7 @@ def start(folder, memory_mib=8192, processors=None):
     (folder / "initramfs").write_bytes(make_initramfs(linux, scratch))
     argv = [find_program("qemu-system-x86_64"), *machine_options(memory_mib, processors),
             "-kernel", linux.vmlinux, "-initrd", "initramfs",
-            "-append", "console=ttyS0 quiet panic=-1 reboot=t mitigations=off nokaslr random.trust_cpu=on",
+            "-append", KERNEL_OPTIONS,
             "-serial", "file:console.log", *share("host", "/", True), *share("scratch", scratch, False),
             "-drive", "file=disk.img,format=raw,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
             "-device", "virtio-serial-pci"]
@@ -79,6 +82,7 @@ def make_initramfs(linux, scratch):
     image = Initramfs()
     image.busybox()
     image.modules(linux, MODULES)
+    image.modules(linux, LATER_MODULES, "modules/later")
     image.file("init", (HERE / "bed_init.sh").read_bytes(), 0o755)
     image.device("dev/console", 5, 1)
     settings = {"SCRATCH": scratch, "MODULES": linux.folder, "AGENT": HERE / "agent.py", "MODPROBE": find_program("modprobe")}
@@ -90,14 +94,16 @@ def last_words(folder):
     """The end of what QEMU and the bed's kernel printed."""
     logs = [pathlib.Path(folder) / name for name in ("qemu.log", "console.log")]
     lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
-    return "\n".join(lines[-20:])
+    return "\n".join(lines[-40:])
 
 
-def remove_folder(folder, keep_scratch):
-    """What a bed leaves behind; its results stay when the folder is the caller's."""
-    if not keep_scratch:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
+def remove_folder(folder, keep_scratch, keep_logs):
+    """Takes away what a bed leaves behind, but not what somebody may still want to read."""
+    kept = ["scratch"] * keep_scratch + ["qemu.log", "console.log"] * keep_logs
     for entry in pathlib.Path(folder).iterdir():
-        if entry.name != "scratch":
+        if entry.name == "scratch" and not keep_scratch:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name not in kept:
             entry.unlink(missing_ok=True)
+    if not kept:
+        pathlib.Path(folder).rmdir()

@@ -8,7 +8,7 @@ WINDOW = 1 << 20  # bytes of stdin that may be under way
 
 # client to agent
 HELLO = b"H"  # 16 random bytes: ends whatever ran on this port before
-START = b"S"  # JSON: argv, cwd, env, umask, tty (rows and columns, or null)
+START = b"S"  # a dict by marshal, which costs no import: argv, cwd, env, umask, tty (rows and columns, or None)
 STDIN = b"I"  # data; empty: end of file
 SIGNAL = b"G"  # number, as one byte, for the process group of the command
 RESIZE = b"W"  # rows and columns

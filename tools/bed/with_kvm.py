@@ -78,7 +78,15 @@ def run_direct(options):
 
 def bed_environment(folder):
     return dict(os.environ, STRATO_SCRATCH=os.path.realpath(os.path.join(folder, "scratch")),
-                STRATO_SCRATCH_DISK="/run/strato/disk")
+                STRATO_SCRATCH_DISK="/run/strato/disk",
+                PATH="/run/strato/bin:" + os.environ.get("PATH", os.defpath))  # a modprobe that finds the bed's modules
+
+
+def run_in(folder, options):
+    try:
+        return client.run_in_bed(folder, options.command, bed_environment(folder), options.timeout, machine.BOOT_SECONDS)
+    except client.BedGone as error:
+        raise Failure(f"{error}\n{machine.last_words(folder)}") from error
 
 
 def run_once(options):
@@ -90,9 +98,7 @@ def run_once(options):
         qemu = machine.start(folder, options.memory, options.cpus)
         began = time.monotonic()
         try:
-            return client.run_in_bed(folder, options.command, bed_environment(folder), options.timeout, machine.BOOT_SECONDS)
-        except client.BedGone as error:
-            raise Failure(f"{error}\n{machine.last_words(folder)}") from error
+            return run_in(folder, options)
         finally:
             qemu.kill()
             qemu.wait()
@@ -102,7 +108,7 @@ def run_once(options):
 def run_kept(options):
     if options.keep:
         keeper.start_unless_up(options.bed, options)
-    return client.run_in_bed(options.bed, options.command, bed_environment(options.bed), options.timeout, machine.BOOT_SECONDS)
+    return run_in(options.bed, options)
 
 
 def start(options, real):
