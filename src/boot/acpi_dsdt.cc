@@ -1,0 +1,92 @@
+#include <fmt/format.h>
+
+#include <array>
+
+#include "boot/acpi_tables.h"
+
+namespace strato::boot {
+namespace {
+
+using aml::Term;
+using aml::Terms;
+
+Term edge_interrupt(uint32_t gsi) {
+  return aml::interrupt(aml::Trigger::Edge, aml::Polarity::ActiveHigh, gsi);
+}
+
+Term memory_window(uint64_t base, uint32_t size_bytes) {
+  if (base > UINT32_MAX) return aml::qword_memory(aml::Access::ReadWrite, base, size_bytes);
+  return aml::memory32_fixed(aml::Access::ReadWrite, static_cast<uint32_t>(base), size_bytes);
+}
+
+Term serial_port(const SerialPort& serial) {
+  constexpr uint8_t kRegisters = 8;
+  return aml::device("COM1", {
+                                 aml::name("_HID", aml::eisa_id("PNP0501")),
+                                 aml::name("_UID", aml::integer(0)),
+                                 aml::name("_CRS", aml::resource_template({aml::io_port(serial.port, kRegisters),
+                                                                           edge_interrupt(serial.gsi)})),
+                             });
+}
+
+Term virtio_mmio(const VirtioMmioWindow& window) {
+  STRATO_ASSERT(window.uid <= 0xfff);
+  return aml::device(fmt::format("V{:03X}", window.uid),
+                     {
+                         aml::name("_HID", aml::string("LNRO0005")),
+                         aml::name("_UID", aml::integer(window.uid)),
+                         aml::name("_CCA", aml::integer(1)),
+                         aml::name("_CRS", aml::resource_template({memory_window(window.base, window.size_bytes),
+                                                                   edge_interrupt(window.gsi)})),
+                     });
+}
+
+// Hardware-reduced ACPI has no fixed power button (§4.8.2.2): the event device tells of one that is a device.
+Term event_device(const EventDevice& ged) {
+  constexpr uint64_t kRegisterBytes = 4;
+  constexpr uint64_t kPowerDown = 1;
+  constexpr uint64_t kPressed = 0x80;
+  constexpr aml::FieldUnit kUnits[] = {{"ESEL", 32}};
+  return aml::device("GED", {
+                                aml::name("_HID", aml::string("ACPI0013")),
+                                aml::name("_UID", aml::integer(0)),
+                                aml::name("_CRS", aml::resource_template({edge_interrupt(ged.gsi)})),
+                                aml::operation_region("EREG", aml::RegionSpace::SystemMemory, ged.base, kRegisterBytes),
+                                aml::field("EREG", aml::FieldAccess::Dword, aml::FieldLock::No,
+                                           aml::FieldUpdate::WriteAsZeros, kUnits),
+                                aml::method("_EVT", 1, aml::Serialize::Yes,
+                                            {
+                                                // The read clears the register: once.
+                                                aml::store(aml::path("ESEL"), aml::local(0)),
+                                                aml::if_true(aml::bit_and(aml::local(0), aml::integer(kPowerDown)),
+                                                             {aml::notify(aml::path("PWRB"), aml::integer(kPressed))}),
+                                            }),
+                            });
+}
+
+Term power_button() {
+  return aml::device("PWRB", {
+                                 aml::name("_HID", aml::eisa_id("PNP0C0C")),
+                                 aml::name("_UID", aml::integer(0)),
+                             });
+}
+
+}  // namespace
+
+aml::Terms build_dsdt(const PlatformTables& platform) {
+  Terms devices;
+  if (platform.serial) devices.push_back(serial_port(*platform.serial));
+  for (const VirtioMmioWindow& window : platform.virtio_mmio) devices.push_back(virtio_mmio(window));
+  if (platform.event_device) {
+    devices.push_back(power_button());
+    devices.push_back(event_device(*platform.event_device));
+  }
+  // §7.4.2: SLP_TYP values of the soft-off state.
+  constexpr uint64_t kSoftOff = 5;
+  return {
+      aml::scope("\\_SB", devices),
+      aml::name("\\_S5", aml::package({aml::integer(kSoftOff), aml::integer(0), aml::integer(0), aml::integer(0)})),
+  };
+}
+
+}  // namespace strato::boot
