@@ -1,0 +1,202 @@
+"""Runs the checks of the source, remembering in build/presubmit.json what has passed unchanged."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import source
+
+ROOT = source.ROOT
+MEMORY = ROOT / "build/presubmit.json"
+DATABASE = ROOT / "build/clang"
+TIDY = "clang-tidy-19"
+FORMAT = "clang-format-19"
+# For files without an entry in compile_commands.json: headers, fuzz targets.
+FLAGS = ["-std=gnu++23", f"-I{ROOT}/src", f"-I{ROOT}", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fno-exceptions",
+         "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64"]
+
+
+class Tree:
+    """The files of the tree, and which of them each one includes."""
+
+    def __init__(self):
+        self.files = source.cxx_files(ROOT, ("src", "testing", "guests", "bench", "fuzz", "tests"))
+        self._texts = {}
+        self._closures = {}
+
+    def text(self, path):
+        if path not in self._texts:
+            self._texts[path] = (ROOT / path).read_bytes()
+        return self._texts[path]
+
+    def closure(self, path):
+        """`path` and every file of the tree that it includes, directly or not."""
+        if path not in self._closures:
+            seen, todo = set(), [path]
+            while todo:
+                current = todo.pop()
+                if current in seen:
+                    continue
+                seen.add(current)
+                for name in re.findall(rb'^\s*#\s*include\s*"([^"]+)"', self.text(current), re.MULTILINE):
+                    for base in (pathlib.PurePosixPath("src"), pathlib.PurePosixPath("."), current.parent):
+                        if (ROOT / base / name.decode()).is_file():
+                            todo.append(base / name.decode())
+                            break
+            self._closures[path] = seen
+        return self._closures[path]
+
+    def digest(self, path, *extra):
+        state = hashlib.sha256("\0".join(extra).encode())
+        for file in sorted(self.closure(path)):
+            state.update(str(file).encode() + b"\0" + self.text(file) + b"\0")
+        return state.hexdigest()
+
+
+class Memory:
+    """For each check and file, the digest of what passed last."""
+
+    def __init__(self):
+        try:
+            self.passed = json.loads(MEMORY.read_text())
+        except (OSError, ValueError):
+            self.passed = {}
+
+    def knows(self, check, path, digest):
+        return self.passed.get(check, {}).get(str(path)) == digest
+
+    def keep(self, check, path, digest):
+        self.passed.setdefault(check, {})[str(path)] = digest
+
+    def save(self):
+        MEMORY.parent.mkdir(exist_ok=True)
+        fresh = MEMORY.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(self.passed, indent=0, sort_keys=True))
+        fresh.replace(MEMORY)
+
+
+def run(argv, **options):
+    return subprocess.run([str(word) for word in argv], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, **options)
+
+
+def each(memory, check, work):
+    """Runs `work`, a list of (path, digest, argv, input), on all processors; the output of those that failed."""
+    todo = [job for job in work if not memory.knows(check, job[0], job[1])]
+    outputs = []
+
+    def one(job):
+        return job, run(job[2], input=job[3])
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for count, (job, done) in enumerate(pool.map(one, todo), 1):
+            if sys.stdout.isatty():
+                print(f"\r{check}: {count} of {len(todo)} \x1b[K", end="", flush=True)
+            if done.returncode == 0:
+                memory.keep(check, job[0], job[1])
+            else:
+                outputs.append(f"{done.stdout.strip() or f'{job[0]}: exit code {done.returncode}'}\n")
+    if sys.stdout.isatty() and todo:
+        print("\r\x1b[K", end="")
+    return outputs
+
+
+def of_this_machine(path):
+    """Not a file of another architecture, nor one that only a freestanding or release build can compile."""
+    if path.parts[0] not in ("src", "testing"):
+        return False
+    return path.parts[:2] != ("src", "arch") or len(path.parts) == 3 or path.parts[2] == os.uname().machine
+
+
+def check_format(tree, memory, wanted):
+    files = [p for p in tree.files if wanted(p)]
+    done = run([FORMAT, "--dry-run", "-Werror", *files]) if files else None
+    if not done or done.returncode == 0:
+        return []
+    unformatted = sorted(set(re.findall(r"(?m)^(\S+?):\d+:\d+: error", done.stdout)))
+    return [f"{name}: format: not as .clang-format says; mend it with {FORMAT} -i {name}\n" for name in unformatted] or [
+        done.stdout]
+
+
+def check_layers(tree, memory, wanted):
+    done = run(["tools/check_layers"])
+    return [done.stdout] if done.returncode else []
+
+
+def check_style(tree, memory, wanted):
+    done = run(["tools/check_style"])
+    return [done.stdout] if done.returncode else []
+
+
+def check_headers(tree, memory, wanted):
+    version = run(["g++", "--version"]).stdout
+    work = []
+    for path in tree.files:
+        if path.suffix == ".h" and of_this_machine(path) and wanted(path):
+            name = path.relative_to("src") if path.parts[0] == "src" else path
+            argv = ["g++", "-fsyntax-only", *FLAGS, "-x", "c++", "-"]
+            work.append((path, tree.digest(path, version, *argv), argv, f'#include "{name}"\n'))
+    return each(memory, "headers", work)
+
+
+def check_tidy(tree, memory, wanted):
+    config = (ROOT / ".clang-tidy").read_text() + run([TIDY, "--version"]).stdout
+    database = {entry["file"]: entry["command"] for entry in json.loads((DATABASE / "compile_commands.json").read_text())}
+    work = []
+    for path in tree.files:
+        if path.suffix != ".cc" or not of_this_machine(path) or not wanted(path):
+            continue
+        command = database.get(str(ROOT / path))
+        argv = [TIDY, "--quiet", "--use-color=false"]
+        argv += ["-p", DATABASE, path] if command else [path, "--", *FLAGS]
+        work.append((path, tree.digest(path, config, command or " ".join(FLAGS)), argv, None))
+    # The longest first, so that no processor waits at the end for a test file that came last.
+    work.sort(key=lambda job: (not source.is_test(job[0]), -len(tree.text(job[0]))))
+    blocks, seen = [], set()
+    for output in each(memory, "tidy", work):
+        # A finding in a header comes once for each file that includes it.
+        for block in re.split(r"(?m)^(?=\S+:\d+:\d+: (?:error|warning))", output):
+            block = re.sub(r"(?m)^(?:\d+ warnings?.*(?:generated|treated as errors).*|Error while processing .*)\n?", "", block)
+            if block.strip() and block not in seen:
+                seen.add(block)
+                blocks.append(block)
+    return blocks
+
+
+CHECKS = {"format": check_format, "layers": check_layers, "style": check_style, "headers": check_headers,
+          "tidy": check_tidy}
+
+
+def changed_files():
+    listed = run(["git", "diff", "--name-only", "HEAD"]).stdout + run(
+        ["git", "ls-files", "-o", "--exclude-standard"]).stdout
+    return {pathlib.PurePosixPath(name) for name in listed.splitlines()}
+
+
+def main():
+    tree, memory = Tree(), Memory()
+    changed = changed_files() if "--changed" in sys.argv else None
+    failed = 0
+    try:
+        for name, check in CHECKS.items():
+            start = time.monotonic()
+            outputs = check(tree, memory, lambda p: changed is None or not changed.isdisjoint(tree.closure(p)))
+            print("".join(outputs), end="")
+            print(f"{'FAIL' if outputs else 'PASS'} presubmit.{name} ({time.monotonic() - start:.1f} s)", flush=True)
+            failed += bool(outputs)
+    finally:
+        memory.save()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
