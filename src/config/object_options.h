@@ -11,8 +11,8 @@
 namespace strato {
 
 struct KeyValue {
-  std::string key;
-  std::string value;
+  std::string key{};
+  std::string value{};
   bool has_value = true;  // false for a bare word such as `server`
   bool operator==(const KeyValue&) const = default;
 };

@@ -28,6 +28,7 @@ struct MachineConfig {
   bool acpi = true;
   bool virtio_cmdline = true;       // append virtio_mmio.device= arguments
   OnOffAuto pit = OnOffAuto::Auto;  // Auto: only for a guest without ACPI
+  bool operator==(const MachineConfig&) const = default;
 };
 
 // Always `host`.
@@ -35,6 +36,7 @@ struct CpuConfig {
   bool pmu = false;
   bool sve = false;             // aarch64
   bool kvm_steal_time = false;  // aarch64
+  bool operator==(const CpuConfig&) const = default;
 };
 
 // Complete: sockets * dies * clusters * cores * threads == max_cpus, and 1 <= cpus <= max_cpus <= kMaxCpus.
@@ -51,8 +53,8 @@ struct SmpConfig {
 
 // Exactly one of path (unix, absolute or relative, <= 107 bytes) and host (numeric IPv4 or IPv6 without brackets).
 struct SocketConfig {
-  std::string path;
-  std::string host;
+  std::string path{};
+  std::string host{};
   uint16_t port = 0;
   bool server = false;
   bool nowait = false;
@@ -63,28 +65,31 @@ struct SocketConfig {
 enum class ChardevKind : uint8_t { Null, Stdio, Pty, Socket, File, RedirectToLog };
 
 struct ChardevConfig {
-  std::string id;
+  std::string id{};
   ChardevKind kind = ChardevKind::Null;
-  std::string path;     // File
-  SocketConfig socket;  // Socket
+  std::string path{};     // File
+  SocketConfig socket{};  // Socket
+  bool operator==(const ChardevConfig&) const = default;
 };
 
 // A QMP server: from -qmp, or from -mon and the socket chardev that it names (then that chardev is not opened again).
 struct QmpConfig {
-  SocketConfig socket;   // server and nowait are always set
-  std::string chardev;   // of -mon; "" for -qmp
-  std::string id;        // of -mon; may be empty
-  std::string iothread;  // of -qmp; may be empty
+  SocketConfig socket{};   // server and nowait are always set
+  std::string chardev{};   // of -mon; "" for -qmp
+  std::string id{};        // of -mon; may be empty
+  std::string iothread{};  // of -qmp; may be empty
+  bool operator==(const QmpConfig&) const = default;
 };
 
 enum class IncomingKind : uint8_t { File, Unix, Tcp };
 
 struct IncomingConfig {
   IncomingKind kind = IncomingKind::File;
-  std::string path;  // File: file or directory of the snapshot. Unix: socket, <= 107 bytes
-  std::string host;  // Tcp, numeric
+  std::string path{};  // File: file or directory of the snapshot. Unix: socket, <= 107 bytes
+  std::string host{};  // Tcp, numeric
   uint16_t port = 0;
   bool mapped = true;  // File: map the memory file instead of reading it
+  bool operator==(const IncomingConfig&) const = default;
 };
 
 enum class RebootAction : uint8_t { Reset, Shutdown };
@@ -98,6 +103,7 @@ struct ActionConfig {
   ShutdownAction shutdown = ShutdownAction::Poweroff;
   PanicAction panic = PanicAction::Shutdown;
   WatchdogAction watchdog = WatchdogAction::Reset;
+  bool operator==(const ActionConfig&) const = default;
 };
 
 struct VmConfig {

@@ -1,0 +1,50 @@
+// The whole command line, one word per line: no input may crash, and what is accepted keeps its promises.
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/assert.h"
+#include "config/command_line.h"
+
+namespace {
+
+std::vector<std::string_view> lines(std::string_view input) {
+  std::vector<std::string_view> words;
+  while (!input.empty()) {
+    const size_t end = input.find('\n');
+    words.push_back(input.substr(0, end));
+    input.remove_prefix(end == std::string_view::npos ? input.size() : end + 1);
+  }
+  return words;
+}
+
+void check(const strato::VmConfig& config) {
+  const strato::SmpConfig& smp = config.smp;
+  STRATO_ASSERT(smp.cpus >= 1 && smp.cpus <= smp.max_cpus && smp.max_cpus <= strato::kMaxCpus);
+  STRATO_ASSERT(smp.sockets * smp.dies * smp.clusters * smp.cores * smp.threads == smp.max_cpus);
+  STRATO_ASSERT(config.memory_bytes >= strato::kMinMemoryBytes && config.memory_bytes <= config.max_memory_bytes);
+  STRATO_ASSERT(config.max_memory_bytes <= strato::kMaxMemoryBytes && config.memory_bytes % 4096 == 0);
+  STRATO_ASSERT(!config.serial || strato::find_chardev(config, *config.serial) != nullptr);
+  STRATO_ASSERT(config.pidfile.empty() || config.daemonize);
+  STRATO_ASSERT(config.name.size() <= 255 && (config.uuid.empty() || config.uuid.size() == 36));
+  for (const strato::QmpConfig& qmp : config.qmp) {
+    STRATO_ASSERT(qmp.socket.server && qmp.socket.nowait && qmp.socket.is_unix() == qmp.socket.host.empty());
+  }
+  for (const strato::ObjectOptions& device : config.devices) {
+    STRATO_ASSERT(!device.type.empty() && !device.value_of("id").empty());
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::vector<std::string_view> words = lines({reinterpret_cast<const char*>(data), size});
+  const strato::Result<strato::ParsedCommandLine> parsed = strato::parse_command_line(words);
+  if (!parsed) {
+    STRATO_ASSERT(!parsed.error().text().empty());
+  } else if (const auto* config = std::get_if<strato::VmConfig>(&*parsed)) {
+    check(*config);
+  }
+  return 0;
+}
