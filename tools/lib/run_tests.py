@@ -1,0 +1,429 @@
+"""tools/test: all the tests of the tree, counted case by case."""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree
+
+import source
+
+ROOT = source.ROOT
+LOGS = ROOT / "build/test"
+JOBS = os.cpu_count() or 1
+DESCRIPTION = """\
+Without NAME all parts run: presubmit, unit (g++), asan and tsan (the same tests under the sanitizers), fuzz (30 s each, with
+the stored corpus), and each folder of tests/ with Python tests: payload (guests of our own, on any /dev/kvm), tools, linux
+(Debian's kernel, in the bed of tools/with-kvm where KVM is not real).
+NAME is a part; a program such as memory_test or queue_fuzz; a gtest pattern such as 'EventLoop.*'; or a path below tests/,
+with ::test_name if wanted. Logs lie in build/test."""
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:detect_leaks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+GTEST_LINE = re.compile(r"\[( RUN      |       OK |  FAILED  |  SKIPPED )\] (\S+)(?: \(\d+ ms\))?$")
+# Whole-run bounds in seconds; a single program that hangs must not eat the run.
+PROGRAM_LIMIT = 600
+PYTEST_LIMIT = 1500
+BUILD_LIMIT = 2400
+FUZZ_TOTAL = 240
+FUZZ_EACH = 30
+LONG_FUZZ_EACH = 600
+MUTANT_LIMIT = 600
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    status: str  # "passed", "failed" or "skipped"
+    note: str = ""  # the log of a failure, the reason of a skip
+
+
+class Progress:
+    """One changing line on a terminal; elsewhere a line now and then."""
+
+    def __init__(self):
+        self.tty = sys.stdout.isatty()
+        self.last = time.monotonic()
+        self.lock = threading.Lock()
+
+    def show(self, text):
+        with self.lock:
+            if self.tty:
+                width = shutil.get_terminal_size().columns - 1
+                print(f"\r{text[:width]}\x1b[K", end="", flush=True)
+            elif time.monotonic() - self.last > 30:
+                self.last = time.monotonic()
+                print(f"  ... {text}", flush=True)
+
+    def say(self, text):
+        with self.lock:
+            print(f"\r\x1b[K{text}" if self.tty else text, flush=True)
+
+
+progress = Progress()
+children = set()
+
+
+def stop_children():
+    for child in list(children):
+        try:
+            os.killpg(child.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+
+
+def run(argv, log, part, limit, env=None, cwd=ROOT, append=False):
+    """Runs a program in a session of its own with all output in `log`; its exit code, or None after `limit` seconds."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab" if append else "wb") as out:
+        child = subprocess.Popen([str(word) for word in argv], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, env=dict(os.environ, **(env or {})), start_new_session=True)
+        children.add(child)
+        expired = threading.Event()
+
+        def end():
+            expired.set()
+            os.killpg(child.pid, signal.SIGKILL)
+
+        timer = threading.Timer(limit, end)
+        timer.start()
+        try:
+            for line in child.stdout:
+                out.write(line)
+                out.flush()
+                text = line.decode(errors="replace").strip()
+                if text:
+                    progress.show(f"{part}: {text}")
+            code = child.wait()
+        finally:
+            timer.cancel()
+            children.discard(child)
+        if expired.is_set():
+            out.write(f"\ntools/test: ended after {limit} s\n".encode())
+            return None
+        return code
+
+
+def ending(code):
+    if code is None:
+        return "ran out of time"
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def build(preset, part, targets=()):
+    """Builds; the failure as a list of one case, or an empty list."""
+    log = LOGS / f"build-{preset}.log"
+    code = run(["tools/build", preset, *targets], log, f"{part}: build {preset}", BUILD_LIMIT)
+    if code == 0:
+        return []
+    print_tail(log)
+    return [Case(f"build of preset {preset} ({ending(code)})", "failed", relative(log))]
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+def print_tail(log, lines=25):
+    text = log.read_text(errors="replace").splitlines()
+    for line in text[-lines:]:
+        progress.say(f"    {line}")
+
+
+def in_parallel(function, items):
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        return [case for cases in pool.map(function, items) for case in cases]
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+def presubmit(_choice):
+    log = LOGS / "presubmit.log"
+    code = run(["tools/presubmit"], log, "presubmit", PROGRAM_LIMIT)
+    text = log.read_text(errors="replace")
+    cases = [Case(name, "passed" if verdict == "PASS" else "failed", relative(log))
+             for verdict, name in re.findall(r"(?m)^(PASS|FAIL) (presubmit\.\w+)", text)]
+    if code != 0:
+        print_tail(log, 60)
+    if code not in (0, 1) or not cases:
+        cases.append(Case(f"presubmit ({ending(code)})", "failed", relative(log)))
+    return cases
+
+
+def parse_gtest(text, program, code, log):
+    cases, running, reason = [], None, []
+    for line in text.splitlines():
+        found = GTEST_LINE.search(line)
+        if found and found.group(1) == " RUN      ":
+            running, reason = found.group(2), []
+        elif found and found.group(2).rstrip(",") == running:
+            status = {"       OK ": "passed", "  FAILED  ": "failed", "  SKIPPED ": "skipped"}[found.group(1)]
+            note = relative(log) if status == "failed" else " ".join(reason) if status == "skipped" else ""
+            cases.append(Case(f"{program} {running}", status, note))
+            running = None
+        elif running:
+            reason.append(line.strip())
+    if running or (code != 0 and not any(case.status == "failed" for case in cases)):
+        cases.append(Case(f"{program} {running or ''} ({ending(code)})", "failed", relative(log)))
+    return cases
+
+
+def unsettled(preset):
+    """What must stand before a test program: TSan of g++ 12 does not cope with the widest address randomisation."""
+    if preset == "tsan" and subprocess.run(["setarch", "-R", "true"], stderr=subprocess.DEVNULL).returncode == 0:
+        return ["setarch", "-R"]
+    return []
+
+
+def gtests(preset, part, choice):
+    """The unit tests, built by `preset`."""
+    failed = build(preset, part, ["--configure-only"])
+    if failed:
+        return failed
+    listed = subprocess.run(["ctest", "--test-dir", f"build/{preset}", "--show-only=json-v1"], cwd=ROOT, check=True,
+                            stdout=subprocess.PIPE).stdout
+    programs = [pathlib.Path(test["command"][0]) for test in json.loads(listed)["tests"] if "command" in test]
+    if choice.programs:
+        programs = [p for p in programs if p.name in choice.programs]
+    failed = build(preset, part, [p.name for p in programs] if preset != "dev" or choice.programs else [])
+    if failed:
+        return failed
+    arguments = ["--gtest_color=no", f"--gtest_filter={':'.join(choice.gtests) or '*'}"]
+
+    def one(program):
+        log = LOGS / part / f"{program.name}.log"
+        code = run([*unsettled(preset), program, *arguments], log, part, PROGRAM_LIMIT, SANITIZER_OPTIONS)
+        return parse_gtest(log.read_text(errors="replace"), program.name, code, log)
+
+    return in_parallel(one, programs)
+
+
+def fuzz_targets():
+    return sorted(p.stem for p in source.cxx_files(ROOT, ("src",)) if p.name.endswith("_fuzz.cc"))
+
+
+def fuzz_command(program, target, seconds, scratch, log):
+    corpus = ROOT / "fuzz/corpus" / target
+    dictionary = ROOT / "fuzz" / f"{target}.dict"
+    return [program, f"-max_total_time={seconds}", "-timeout=25", "-rss_limit_mb=2048", "-print_final_stats=1",
+            f"-artifact_prefix={log.parent}/{target}-", *([f"-dict={dictionary}"] if dictionary.exists() else []),
+            scratch, *([corpus] if corpus.is_dir() else [])]
+
+
+def fuzz(choice):
+    targets = [t for t in fuzz_targets() if not choice.programs or t in choice.programs]
+    if not targets:
+        return []
+    failed = build("fuzz", "fuzz", targets)
+    if failed:
+        return failed
+    seconds = LONG_FUZZ_EACH if choice.long else max(5, min(FUZZ_EACH, FUZZ_TOTAL * JOBS // len(targets)))
+
+    def one(target):
+        log = LOGS / "fuzz" / f"{target}.log"
+        with tempfile.TemporaryDirectory(prefix="strato-fuzz-") as scratch:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            argv = fuzz_command(ROOT / "build/fuzz/bin" / target, target, seconds, scratch, log)
+            code = run(argv, log, f"fuzz: {target}", seconds + 120, SANITIZER_OPTIONS)
+        name = f"{target} {seconds} s"
+        return [Case(name, "passed") if code == 0 else Case(f"{name} ({ending(code)})", "failed", relative(log))]
+
+    return in_parallel(one, targets)
+
+
+def mutants(choice):
+    """Each patch of fuzz/mutants/TARGET--WHAT.patch takes a check away; its target must notice."""
+    tree = LOGS / "mutants/tree"
+    cases = []
+    for patch in sorted((ROOT / "fuzz/mutants").glob("*.patch")):
+        target = patch.name.split("--")[0]
+        if choice.programs and target not in choice.programs:
+            continue
+        log = LOGS / "mutants" / f"{patch.stem}.log"
+        for folder in ("src", "fuzz", "testing", "cmake", "tools"):
+            shutil.rmtree(tree / folder, ignore_errors=True)
+        for path in source.files():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, tree / path)
+        name = f"mutant {patch.stem} is found"
+        code = run(["patch", "-p1", "-i", patch], log, "mutants", 60, cwd=tree)
+        code = code or run(["tools/build", "fuzz", target], log, f"mutants: build {patch.stem}", BUILD_LIMIT, cwd=tree, append=True)
+        if code != 0:
+            cases.append(Case(f"{name}: it does not apply or build", "failed", relative(log)))
+            continue
+        with tempfile.TemporaryDirectory(prefix="strato-fuzz-") as scratch:
+            argv = fuzz_command(tree / "build/fuzz/bin" / target, target, MUTANT_LIMIT, scratch, log)
+            start = time.monotonic()
+            code = run(argv, log, f"mutants: {patch.stem}", MUTANT_LIMIT + 120, SANITIZER_OPTIONS, append=True)
+        found = code not in (0, None) and "SUMMARY: " in log.read_text(errors="replace")
+        cases.append(Case(f"{name} ({time.monotonic() - start:.0f} s)", "passed" if found else "failed", relative(log)))
+    return cases
+
+
+def parse_junit(report, log):
+    cases = []
+    for node in xml.etree.ElementTree.parse(report).iter("testcase"):
+        name = f"{node.get('classname')}::{node.get('name')}"
+        skipped = node.find("skipped")
+        if node.find("failure") is not None or node.find("error") is not None:
+            cases.append(Case(name, "failed", relative(log)))
+        elif skipped is not None:
+            cases.append(Case(name, "skipped", skipped.get("message", "")))
+        else:
+            cases.append(Case(name, "passed"))
+    return cases
+
+
+def python_tests(folder, choice):
+    part = folder.name
+    failed = build("release", part) if part != "tools" else []  # the tools' own tests run nothing of ours
+    if failed:
+        return failed
+    log, report = LOGS / f"{part}.log", LOGS / f"{part}.xml"
+    report.unlink(missing_ok=True)
+    paths = [p for p in choice.paths if p.startswith(f"tests/{part}")] or [relative(folder)]
+    env = {"STRATO_LONG": "1"} if choice.long else {}
+    bed = None
+    if part == "linux" and "STRATO_BED" not in os.environ:
+        started = subprocess.run(["tools/with-kvm", "--start", "--owner", str(os.getpid())], cwd=ROOT, text=True,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        if started.returncode != 0:
+            return [Case(f"start of the bed ({ending(started.returncode)})", "failed", "see above")]
+        bed = env["STRATO_BED"] = started.stdout.strip()
+    try:
+        code = run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={report}",
+                    *paths], log, part, PYTEST_LIMIT * (4 if choice.long else 1), env)
+    finally:
+        if bed:
+            subprocess.run(["tools/with-kvm", "--bed", bed, "--stop"], cwd=ROOT, stdin=subprocess.DEVNULL)
+            shutil.rmtree(bed, ignore_errors=True)
+    if report.exists():
+        cases = parse_junit(report, log)
+    else:
+        lines = re.findall(r"(?m)^(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED)\b", log.read_text(errors="replace"))
+        words = {"PASSED": "passed", "SKIPPED": "skipped"}
+        cases = [Case(name, words.get(word, "failed"), relative(log)) for name, word in lines]
+    if code != 0 and not any(case.status == "failed" for case in cases):
+        print_tail(log)
+        cases.append(Case(f"pytest {part} ({ending(code)})", "failed", relative(log)))
+    return cases
+
+
+# --- choosing and counting ---------------------------------------------------------------------------------------
+
+@dataclasses.dataclass
+class Choice:
+    long: bool = False
+    parts: set = dataclasses.field(default_factory=set)
+    programs: set = dataclasses.field(default_factory=set)
+    gtests: list = dataclasses.field(default_factory=list)
+    paths: list = dataclasses.field(default_factory=list)
+
+
+def all_parts(long):
+    parts = {"presubmit": presubmit,
+             "unit": lambda choice: gtests("dev", "unit", choice),
+             "asan": lambda choice: gtests("asan", "asan", choice),
+             "tsan": lambda choice: gtests("tsan", "tsan", choice),
+             "fuzz": fuzz}
+    folders = {path.parent for path in (ROOT / "tests").glob("*/test_*.py")}
+    # The slowest last, so that its failures are not what hides the others.
+    for folder in sorted(folders, key=lambda f: ({"payload": 0, "tools": 2, "linux": 3}.get(f.name, 1), f.name)):
+        parts[folder.name] = lambda choice, folder=folder: python_tests(folder, choice)
+    if long:
+        parts["mutants"] = mutants
+    return parts
+
+
+def choose(names, parts, long):
+    choice = Choice(long=long)
+    for name in names:
+        if name in parts:
+            choice.parts.add(name)
+        elif name.endswith("_test"):
+            choice.programs.add(name)
+            choice.parts.add("unit")
+        elif name.endswith("_fuzz"):
+            choice.programs.add(name)
+            choice.parts.add("fuzz")
+        elif name.startswith("tests/") and len(name.split("/")) > 2 and name.split("/")[1] in parts:
+            choice.paths.append(name)
+            choice.parts.add(name.split("/")[1])
+        elif "." in name or "*" in name:
+            choice.gtests.append(name)
+            choice.parts.add("unit")
+        else:
+            sys.exit(f"tools/test: no such part or program: {name} (parts: {' '.join(parts)})")
+    # `tools/test asan memory_test`: that program in that part.
+    if choice.programs and choice.parts & {"asan", "tsan"} and "unit" not in names:
+        choice.parts.discard("unit")
+    if not names:
+        choice.parts = set(parts)
+    return choice
+
+
+def report(results):
+    """Prints the tables; the exit code."""
+    counts = {status: 0 for status in ("passed", "failed", "skipped")}
+    print(f"\n{'part':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}")
+    for part, (cases, seconds) in results.items():
+        row = {status: sum(case.status == status for case in cases) for status in counts}
+        print(f"{part:<12}{row['passed']:>8}{row['failed']:>8}{row['skipped']:>9}{seconds:>7.0f} s")
+        for status in counts:
+            counts[status] += row[status]
+    for status, title in (("skipped", "Skipped, and why:"), ("failed", "Failed, and the log:")):
+        found = [(part, case) for part, (cases, _) in results.items() for case in cases if case.status == status]
+        if found:
+            print(f"\n{title}")
+        for part, case in found:
+            print(f"  {part}: {case.name}: {case.note or 'no reason given'}")
+    tail = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    print(f"\n{counts['passed']} passed, {counts['failed']} failed{tail}", flush=True)
+    return 0 if counts["failed"] == 0 and counts["passed"] > 0 else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/test", description=DESCRIPTION,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true",
+                        help=f"also what takes hours: {LONG_FUZZ_EACH} s of fuzzing each, mutants, soaks ($STRATO_LONG for tests)")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    parts = all_parts(options.long)
+    choice = choose(options.names, parts, options.long)
+    results = {}
+    for part, function in parts.items():
+        if part not in choice.parts:
+            continue
+        progress.say(f"{part} ...")
+        start = time.monotonic()
+        cases = function(choice)
+        results[part] = (cases, time.monotonic() - start)
+        failed = sum(case.status == "failed" for case in cases)
+        progress.say(f"{part}: {len(cases)} cases, {failed} failed, {results[part][1]:.0f} s")
+        for case in cases:
+            if case.status == "failed":
+                progress.say(f"  FAILED {case.name}: {case.note}")
+    return report(results)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        stop_children()
