@@ -32,7 +32,7 @@ SANITIZER_OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
-GTEST_LINE = re.compile(r"\[( RUN      |       OK |  FAILED  |  SKIPPED )\] (\S+)(?: \(\d+ ms\))?$")
+GTEST_LINE = re.compile(r"\[( RUN      |       OK |  FAILED  |  SKIPPED )\] (\S+?)(?:, where .*)?(?: \(\d+ ms\))?$")
 # Whole-run bounds in seconds; a single program that hangs must not eat the run.
 PROGRAM_LIMIT = 600
 PYTEST_LIMIT = 1500
@@ -168,7 +168,7 @@ def parse_gtest(text, program, code, log):
         found = GTEST_LINE.search(line)
         if found and found.group(1) == " RUN      ":
             running, reason = found.group(2), []
-        elif found and found.group(2).rstrip(",") == running:
+        elif found and found.group(2) == running:
             status = {"       OK ": "passed", "  FAILED  ": "failed", "  SKIPPED ": "skipped"}[found.group(1)]
             note = relative(log) if status == "failed" else " ".join(reason) if status == "skipped" else ""
             cases.append(Case(f"{program} {running}", status, note))
