@@ -1,0 +1,48 @@
+"""smp: every processor that the tables list starts by INIT-SIPI-SIPI."""
+import re
+
+import pytest
+from vmm import guest, run_to_end
+
+
+def started(start_vmm, **options):
+    """APIC IDs in the order of starting, and the last line's values."""
+    vmm = run_to_end(start_vmm, kernel=guest(options.pop("kernel", "smp")), **options)
+    lines = re.findall(r"^cpu=(\d+) apic=(\d+) leaf1=(\d+) leaf11=(\d+)$", vmm.text(), re.M)
+    summary = re.search(r"^cpus=(\d+) online=(\d+) apic=(\w+)$", vmm.text(), re.M)
+    assert summary, vmm.text()
+    for _, apic, leaf1, leaf11 in lines:
+        assert int(leaf1) == int(apic) & 0xff
+        assert leaf11 == apic
+    return [int(line[1]) for line in lines], int(summary[1]), int(summary[2]), summary[3]
+
+
+@pytest.mark.parametrize("kernel", ["smp", "smp64"])
+@pytest.mark.parametrize("count", [1, 2, 4, 16])
+def test_all_processors_come_online_with_ids_of_their_own(start_vmm, kernel, count):
+    ids, listed, online, apic = started(start_vmm, kernel=kernel, smp=count)
+    assert (listed, online, apic) == (count, count, "xapic")
+    assert len(set(ids)) == count
+
+
+def test_processors_start_in_x2apic_mode_as_well(start_vmm):
+    ids, listed, online, apic = started(start_vmm, smp=4, append="x2apic")
+    assert (listed, online, apic) == (4, 4, "x2apic")
+    assert sorted(ids) == [0, 1, 2, 3]
+
+
+def test_a_topology_that_is_no_power_of_two_leaves_gaps_in_the_apic_ids(start_vmm):
+    ids, listed, online, _ = started(start_vmm, smp="6,sockets=2,cores=3,threads=1")
+    assert (listed, online) == (6, 6)
+    assert sorted(ids) == [0, 1, 2, 4, 5, 6]  # 3 cores take 2 bits
+
+
+def test_without_acpi_the_mp_table_lists_them(start_vmm):
+    _, listed, online, _ = started(start_vmm, smp=4, machine="microvm,acpi=off")
+    assert (listed, online) == (4, 4)
+
+
+def test_254_processors_start(start_vmm):
+    ids, listed, online, _ = started(start_vmm, smp=254, append="wait-ms=60000", memory_mib=128)
+    assert (listed, online) == (254, 254)
+    assert len(set(ids)) == 254
