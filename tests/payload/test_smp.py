@@ -46,3 +46,9 @@ def test_254_processors_start(start_vmm):
     ids, listed, online, _ = started(start_vmm, smp=254, append="wait-ms=60000", memory_mib=128)
     assert (listed, online) == (254, 254)
     assert len(set(ids)) == 254
+
+
+def test_apic_ids_beyond_254_need_x2apic_and_get_it(start_vmm):
+    ids, listed, online, apic = started(start_vmm, smp="135,sockets=5,dies=3,clusters=1,cores=3,threads=3", append="wait-ms=60000")
+    assert (listed, online, apic) == (135, 135, "x2apic")
+    assert max(ids) == 4 << 6 | 2 << 4 | 2 << 2 | 2  # each level of 3 takes 2 bits
