@@ -1,0 +1,79 @@
+#!/bin/sh
+# The guest's /init. It loads the modules of the image, reports what it sees as key=value lines between two markers, and
+# obeys words of the kernel's command line:
+#   strato.port=PORT,VALUE  first writes a byte to an I/O port
+#   strato.report=no        no report
+#   strato.run=PATH         then runs a program of the initramfs; its exit code is reported
+#   strato.end=WORD         then poweroff (the default), reboot, halt, panic, hang or shell
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+[ -c /dev/null ] || mount -t devtmpfs dev /dev
+read -r cmdline </proc/cmdline
+end=poweroff report=yes run= port=
+for word in $cmdline; do
+  case $word in
+    strato.end=*) end=${word#*=} ;;
+    strato.report=*) report=${word#*=} ;;
+    strato.run=*) run=${word#*=} ;;
+    strato.port=*) port=${word#*=} ;;
+  esac
+done
+if [ -n "$port" ]; then
+  octal=$(printf '%03o' "$((${port#*,}))")
+  printf "\\$octal" | dd of=/dev/port bs=1 seek="$((${port%,*}))" count=1 2>/dev/null
+fi
+
+failed=
+while read -r module; do insmod "/modules/$module" || failed="$failed $module"; done </modules/order
+
+# Prints key=, then the first line of a file.
+show() {
+  read -r line <"$2" && echo "$1=$line"
+}
+
+report_processors() {
+  for folder in /sys/devices/system/cpu/cpu[0-9]*; do
+    cd "$folder/topology" || continue
+    # cat, because these lists do not bear being read byte by byte
+    set -- $(cat physical_package_id die_id cluster_id core_id thread_siblings_list)
+    echo "${folder##*/}=package:$1 die:$2 cluster:$3 core:$4 siblings:$5"
+  done
+  cd /
+}
+
+report_tables() {
+  tables=
+  for file in /sys/firmware/acpi/tables/*; do [ -f "$file" ] && tables="$tables ${file##*/}"; done
+  echo "acpi=${tables# }"
+}
+
+if [ "$report" = yes ]; then
+  echo "STRATO-REPORT-BEGIN"
+  echo "uname=$(uname -srvm)"
+  echo "nproc=$(nproc)"
+  while read -r name value _; do [ "$name" = MemTotal: ] && echo "MemTotal=$value" && break; done </proc/meminfo
+  echo "cmdline=$cmdline"
+  show clocksource /sys/devices/system/clocksource/clocksource0/current_clocksource
+  show uptime /proc/uptime
+  report_processors
+  report_tables
+  echo "modules_failed=${failed# }"
+  [ -x /usr/bin/lscpu ] && /usr/bin/lscpu | sed 's/^/lscpu=/'
+  dmesg -r | sed -n 's/^<[0-4]>/dmesg=/p'
+  echo "STRATO-REPORT-END"
+fi
+
+if [ -n "$run" ]; then
+  "$run"
+  echo "STRATO-RUN-EXIT=$?"
+fi
+
+while :; do
+  case $end in
+    poweroff | reboot | halt) "$end" -f ;;
+    panic) echo c >/proc/sysrq-trigger ;;
+    hang) sleep 1000000 ;;
+    shell) setsid cttyhack sh; end=poweroff ;;
+    *) echo "strato.end=$end: unknown"; end=poweroff ;;
+  esac
+done
