@@ -6,6 +6,7 @@
 #include "lib/boot_info.h"
 #include "lib/cpu.h"
 #include "lib/interrupts.h"
+#include "lib/kvm_clock.h"
 #include "lib/power.h"
 #include "lib/serial.h"
 
@@ -19,6 +20,7 @@ constexpr size_t kPatternWords = 4096;
 
 volatile uint64_t ticks = 0;
 volatile bool input = false;
+bool has_clock = false;
 TimerMode mode = TimerMode::Periodic;
 uint32_t period_ns = 0;
 uint64_t period_tsc = 0;
@@ -48,7 +50,8 @@ void answer_input() {
       print_line("timer=end tick=", uint64_t{ticks});
       power_off();
     }
-    print_line("state tick=", uint64_t{ticks}, " ram=", Hex{pattern_sum()}, " apic=", uint64_t{apic_id()});
+    print_line("state tick=", uint64_t{ticks}, " ram=", Hex{pattern_sum()}, " apic=", uint64_t{apic_id()},
+               " clock=", has_clock ? kvm_clock_ns() : 0);
   }
 }
 
@@ -69,6 +72,7 @@ Text choose_mode() {
 
 void guest_main() {
   init_apic(has_word("x2apic"));
+  has_clock = init_kvm_clock();
   const Text name = choose_mode();
   period_ns = static_cast<uint32_t>(word_number("period-ms", 100)) * 1000000;
   uint64_t value = 0x9e3779b97f4a7c15;

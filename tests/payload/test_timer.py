@@ -3,9 +3,10 @@ import re
 import time
 
 import pytest
-from vmm import guest
+from vmm import SCALE, TIMEOUT, guest
 
 MODES = ["periodic", "oneshot", "deadline"]
+STATE = r"state tick=\d+ ram=(0x[0-9a-f]+) apic=0 clock=(\d+)\n"
 
 
 def ticks(text):
@@ -48,7 +49,7 @@ def test_a_guest_saved_and_restored_counts_on(start_vmm, tmp_path, mode):
     saved = tmp_path / "saved"
     first = start_timer(start_vmm, f"mode={mode}", memory_mib=32)
     first.write(b"s")
-    state = first.wait_for(r"state tick=\d+ ram=(0x[0-9a-f]+) apic=0\n")
+    state = first.wait_for(STATE)
     first.qmp.command("stop")
     first.qmp.command("migrate", uri=f"file:{saved}")
     assert wait_migration(first) == "completed"
@@ -61,8 +62,10 @@ def test_a_guest_saved_and_restored_counts_on(start_vmm, tmp_path, mode):
         second.qmp.command("cont")
     second.wait_for(rf"tick={last + 4}\n")
     second.write(b"s")
-    again = second.wait_for(r"state tick=\d+ ram=(0x[0-9a-f]+) apic=0\n")
+    again = second.wait_for(STATE)
     assert again[1] == state[1]
+    before, after = int(state[2]), int(again[2])
+    assert before < after < before + 10**9 * TIMEOUT * SCALE, "KVM's clock"
     both = first.text() + second.text()  # the line that was being written when it stopped goes on in the second process
     assert both.count("timer=start") == 1
     seen = ticks(both)
