@@ -45,6 +45,9 @@ struct MachineMap {
 };
 const MachineMap& machine_map();
 
+// "x86_64" or "aarch64", as saved machines and QMP name it.
+std::string_view architecture_name();
+
 inline constexpr uint64_t kMaxRamBytes = uint64_t{512} << 30;
 // RAM of `size_bytes` (at most kMaxRamBytes) as the guest sees it: ascending, one piece or two.
 std::vector<Region> ram_layout(uint64_t size_bytes);
@@ -67,7 +70,7 @@ struct PlatformConfig {
   bool pmu = false;
 };
 
-// Threads: control loop, but configure_vcpu().
+// Threads: control loop, but where it says otherwise. Outlives the vCPUs; `kvm` and `vm` outlive it.
 class Platform {
  public:
   // The interrupt controller and what goes with it. After the memory slots, before the first vCPU.
@@ -78,18 +81,24 @@ class Platform {
   virtual uint32_t vcpu_id(uint32_t index) const = 0;
   virtual IrqRouter& irq_router() = 0;
 
-  // Power-on state. `entry`: where vCPU 0 starts; null for one that waits to be started. On the vCPU's own thread, from
-  // VcpuThread's setup or run_parked(); several at the same time.
-  virtual Result<> configure_vcpu(Vcpu& vcpu, uint32_t index, const boot::BootEntry* entry) const = 0;
-  // State made by the Component of vcpu_component(), into a vCPU that was just created. On the vCPU's own thread.
-  virtual Result<> restore_vcpu(Vcpu& vcpu, uint32_t index, std::span<const std::byte> state) const = 0;
-  // "vcpuN": reset() leaves it waiting to be started (index 0: configure_vcpu() with the entry of the reloaded kernel
-  // is for the machine to do), pause() parks, resume() runs.
+  // The next four: on the vCPU's own thread (VcpuThread's setup or run_parked()), several vCPUs at the same time.
+  // What a vCPU is and its state at power-on; it waits to be started. For one that was just created.
+  virtual Result<> configure_vcpu(Vcpu& vcpu, uint32_t index) const = 0;
+  // Where the configured vCPU 0 starts. On its own, so that vCPUs are made while the kernel is loaded.
+  virtual Result<> set_boot_entry(Vcpu& vcpu, const boot::BootEntry& entry) const = 0;
+  // A configured vCPU that has run goes back to its state at power-on; vCPU 0 needs set_boot_entry() then.
+  virtual Result<> reset_vcpu(Vcpu& vcpu, uint32_t index) const = 0;
+  // Instead of configure_vcpu(): `state` is what save() of the component "vcpuN" gave.
+  virtual Result<> restore_vcpu(Vcpu& vcpu, std::span<const std::byte> state) const = 0;
+
+  // "vcpuN": reset() is reset_vcpu() (it must be parked), pause() parks, resume() runs. `done` is called on the vCPU's
+  // thread.
   virtual std::unique_ptr<Component> vcpu_component(VcpuThread& thread) const = 0;
 
   // "irqchip", "pit", "kvmclock": what the kernel holds for the whole machine, in the order in which it is restored.
   virtual std::vector<Component*> components() = 0;
-  // `state` is what save() of the component of that name gave. Before the vCPUs run.
+  // `state` is what save() of the component of that name gave. After the vCPUs were restored, before they run, the
+  // clock last.
   virtual Result<> restore(std::string_view component_name, std::span<const std::byte> state) = 0;
 };
 

@@ -46,6 +46,19 @@ Result<T> read_state(int fd, unsigned long request, std::string_view what, T sta
   return state;
 }
 
+Result<std::vector<kvm_cpuid_entry2>> read_cpuid(int fd, unsigned long request_number, std::string_view what) {
+  for (uint32_t most = 128; most <= kMostCpuidEntries; most *= 2) {
+    kvm_cpuid2 header{};
+    header.nent = most;
+    ArrayRequest<kvm_cpuid2, kvm_cpuid_entry2> request(header, most);
+    if (kvm_ioctl(fd, request_number, request.data()) == 0) {
+      return request.entries(std::min(request.header().nent, most));
+    }
+    if (errno != E2BIG) break;
+  }
+  return std::unexpected(Error::from_errno(what));
+}
+
 std::string segment_text(const char* name, const kvm_segment& segment) {
   return fmt::format("{} {:04x} base {:x} limit {:x} type {:x} l {} db {}\n", name, segment.selector,
                      static_cast<uint64_t>(segment.base), segment.limit, segment.type, segment.l, segment.db);
@@ -73,16 +86,11 @@ std::string code_text(const Vcpu& vcpu, const kvm_regs& regs, const kvm_sregs& s
 }  // namespace
 
 Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(const Kvm& kvm) {
-  for (uint32_t most = 128; most <= kMostCpuidEntries; most *= 2) {
-    kvm_cpuid2 header{};
-    header.nent = most;
-    ArrayRequest<kvm_cpuid2, kvm_cpuid_entry2> request(header, most);
-    if (kvm_ioctl(kvm.fd(), KVM_GET_SUPPORTED_CPUID, request.data()) == 0) {
-      return request.entries(std::min(request.header().nent, most));
-    }
-    if (errno != E2BIG) break;
-  }
-  return std::unexpected(Error::from_errno("KVM_GET_SUPPORTED_CPUID"));
+  return read_cpuid(kvm.fd(), KVM_GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID");
+}
+
+Result<std::vector<kvm_cpuid_entry2>> cpuid(const Vcpu& vcpu) {
+  return read_cpuid(vcpu.fd(), KVM_GET_CPUID2, "KVM_GET_CPUID2");
 }
 
 Result<std::vector<uint32_t>> msr_indexes(const Kvm& kvm) {
@@ -182,13 +190,6 @@ Result<kvm_sregs> sregs(const Vcpu& vcpu) {
 Result<> set_sregs(const Vcpu& vcpu, const kvm_sregs& sregs) {
   return kvm_call(vcpu.fd(), KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
 }
-Result<kvm_fpu> fpu(const Vcpu& vcpu) {
-  return read_state<kvm_fpu>(vcpu.fd(), KVM_GET_FPU, "KVM_GET_FPU");
-}
-Result<> set_fpu(const Vcpu& vcpu, const kvm_fpu& fpu) {
-  return kvm_call(vcpu.fd(), KVM_SET_FPU, &fpu, "KVM_SET_FPU");
-}
-
 Result<std::vector<std::byte>> xsave(const Vcpu& vcpu) {
   const int size = vcpu.vm().capability(KVM_CAP_XSAVE2);
   std::vector<std::byte> area(std::max<size_t>(static_cast<size_t>(size), sizeof(kvm_xsave)));
@@ -210,10 +211,17 @@ Result<> set_xsave(const Vcpu& vcpu, std::span<const std::byte> area) {
   return kvm_call(vcpu.fd(), KVM_SET_XSAVE, area.data(), "KVM_SET_XSAVE");
 }
 
-Result<kvm_xcrs> xcrs(const Vcpu& vcpu) {
-  return read_state<kvm_xcrs>(vcpu.fd(), KVM_GET_XCRS, "KVM_GET_XCRS");
+Result<uint64_t> xcr0(const Vcpu& vcpu) {
+  const kvm_xcrs xcrs = STRATO_TRY(read_state<kvm_xcrs>(vcpu.fd(), KVM_GET_XCRS, "KVM_GET_XCRS"));
+  if (xcrs.nr_xcrs != 1 || xcrs.xcrs[0].xcr != 0) {
+    return std::unexpected(Error::unsupported("KVM_GET_XCRS gave more than XCR0"));
+  }
+  return xcrs.xcrs[0].value;
 }
-Result<> set_xcrs(const Vcpu& vcpu, const kvm_xcrs& xcrs) {
+Result<> set_xcr0(const Vcpu& vcpu, uint64_t value) {
+  kvm_xcrs xcrs{};
+  xcrs.nr_xcrs = 1;
+  xcrs.xcrs[0].value = value;
   return kvm_call(vcpu.fd(), KVM_SET_XCRS, &xcrs, "KVM_SET_XCRS");
 }
 Result<kvm_debugregs> debug_regs(const Vcpu& vcpu) {
@@ -265,23 +273,53 @@ Result<std::vector<kvm_msr_entry>> msrs(const Vcpu& vcpu, std::span<const uint32
   return found;
 }
 
-Result<> set_msrs(const Vcpu& vcpu, std::span<const kvm_msr_entry> entries) {
-  while (!entries.empty()) {
-    const size_t count = std::min(entries.size(), kMsrBatch);
+Result<size_t> write_msrs(const Vcpu& vcpu, std::span<const kvm_msr_entry> entries) {
+  size_t total = 0;
+  while (total < entries.size()) {
+    const std::span<const kvm_msr_entry> batch = entries.subspan(total, std::min(entries.size() - total, kMsrBatch));
     kvm_msrs header{};
-    header.nmsrs = static_cast<uint32_t>(count);
-    ArrayRequest<kvm_msrs, kvm_msr_entry> request(header, count);
-    request.set_entries(entries.first(count));
+    header.nmsrs = static_cast<uint32_t>(batch.size());
+    ArrayRequest<kvm_msrs, kvm_msr_entry> request(header, batch.size());
+    request.set_entries(batch);
     const int written = kvm_ioctl(vcpu.fd(), KVM_SET_MSRS, request.data());
     if (written < 0) return std::unexpected(Error::from_errno("KVM_SET_MSRS"));
-    if (static_cast<size_t>(written) < count) {
-      const kvm_msr_entry& refused = entries[static_cast<size_t>(written)];
-      return std::unexpected(Error::unsupported(fmt::format("KVM refuses the value {:#x} for MSR {:#x}",
-                                                            static_cast<uint64_t>(refused.data), refused.index)));
-    }
-    entries = entries.subspan(count);
+    total += static_cast<size_t>(written);
+    if (static_cast<size_t>(written) < batch.size()) break;
   }
-  return {};
+  return total;
+}
+
+Result<> set_msrs(const Vcpu& vcpu, std::span<const kvm_msr_entry> entries) {
+  const size_t written = STRATO_TRY(write_msrs(vcpu, entries));
+  if (written == entries.size()) return {};
+  const kvm_msr_entry& refused = entries[written];
+  return std::unexpected(Error::unsupported(
+      fmt::format("KVM refuses the value {:#x} for MSR {:#x}", static_cast<uint64_t>(refused.data), refused.index)));
+}
+
+Result<std::vector<std::byte>> nested_state(const Vcpu& vcpu) {
+  const auto most = static_cast<size_t>(vcpu.vm().capability(KVM_CAP_NESTED_STATE));
+  if (most < sizeof(kvm_nested_state)) return {};
+  std::vector<std::byte> area(most);
+  kvm_nested_state header{};
+  header.size = static_cast<uint32_t>(most);
+  std::memcpy(area.data(), &header, sizeof(header));
+  STRATO_TRY(kvm_call(vcpu.fd(), KVM_GET_NESTED_STATE, area.data(), "KVM_GET_NESTED_STATE"));
+  std::memcpy(&header, area.data(), sizeof(header));
+  const bool idle_vmx = header.format == KVM_STATE_NESTED_FORMAT_VMX && header.hdr.vmx.vmxon_pa == UINT64_MAX;
+  const bool idle_svm = header.format == KVM_STATE_NESTED_FORMAT_SVM && header.flags == KVM_STATE_NESTED_GIF_SET;
+  if (idle_vmx || idle_svm) return {};
+  area.resize(std::min<size_t>(header.size, most));
+  return area;
+}
+
+Result<> set_nested_state(const Vcpu& vcpu, std::span<const std::byte> state) {
+  // KVM believes the size in the header.
+  kvm_nested_state header{};
+  if (state.size() < sizeof(header)) return std::unexpected(Error::invalid("the nested state is truncated"));
+  std::memcpy(&header, state.data(), sizeof(header));
+  if (header.size != state.size()) return std::unexpected(Error::invalid("the nested state has a wrong size"));
+  return kvm_call(vcpu.fd(), KVM_SET_NESTED_STATE, state.data(), "KVM_SET_NESTED_STATE");
 }
 
 Result<uint32_t> tsc_khz(const Vcpu& vcpu) {

@@ -40,19 +40,19 @@ Result<> set_vm_clock(const Vm& vm, const kvm_clock_data& clock);
 std::vector<kvm_irq_routing_entry> default_irq_routes();
 
 // --- a vCPU
+Result<std::vector<kvm_cpuid_entry2>> cpuid(const Vcpu& vcpu);
 Result<> set_cpuid(const Vcpu& vcpu, std::span<const kvm_cpuid_entry2> entries);
 Result<kvm_regs> regs(const Vcpu& vcpu);
 Result<> set_regs(const Vcpu& vcpu, const kvm_regs& regs);
 Result<kvm_sregs> sregs(const Vcpu& vcpu);
 Result<> set_sregs(const Vcpu& vcpu, const kvm_sregs& sregs);
-Result<kvm_fpu> fpu(const Vcpu& vcpu);
-Result<> set_fpu(const Vcpu& vcpu, const kvm_fpu& fpu);
 // As large as this VM's guests can make it (KVM_CAP_XSAVE2), at least 4096 bytes.
 Result<std::vector<std::byte>> xsave(const Vcpu& vcpu);
 // Refused when the size is not this host's.
 Result<> set_xsave(const Vcpu& vcpu, std::span<const std::byte> area);
-Result<kvm_xcrs> xcrs(const Vcpu& vcpu);
-Result<> set_xcrs(const Vcpu& vcpu, const kvm_xcrs& xcrs);
+// XCR0. Only where KVM_CAP_XCRS is.
+Result<uint64_t> xcr0(const Vcpu& vcpu);
+Result<> set_xcr0(const Vcpu& vcpu, uint64_t value);
 Result<kvm_debugregs> debug_regs(const Vcpu& vcpu);
 Result<> set_debug_regs(const Vcpu& vcpu, const kvm_debugregs& regs);
 Result<kvm_lapic_state> lapic(const Vcpu& vcpu);
@@ -63,8 +63,13 @@ Result<kvm_vcpu_events> vcpu_events(const Vcpu& vcpu);
 Result<> set_vcpu_events(const Vcpu& vcpu, const kvm_vcpu_events& events);
 // The ones of `indexes` that can be read; others are left out.
 Result<std::vector<kvm_msr_entry>> msrs(const Vcpu& vcpu, std::span<const uint32_t> indexes);
-// The error names the first register that KVM refuses.
+// How many of them were written: the one after them KVM refuses.
+Result<size_t> write_msrs(const Vcpu& vcpu, std::span<const kvm_msr_entry> entries);
+// All of them; the error names the one that KVM refuses.
 Result<> set_msrs(const Vcpu& vcpu, std::span<const kvm_msr_entry> entries);
+// What a guest that is itself a hypervisor has going; empty when there is nothing.
+Result<std::vector<std::byte>> nested_state(const Vcpu& vcpu);
+Result<> set_nested_state(const Vcpu& vcpu, std::span<const std::byte> state);
 Result<uint32_t> tsc_khz(const Vcpu& vcpu);
 Result<> set_tsc_khz(const Vcpu& vcpu, uint32_t khz);
 
