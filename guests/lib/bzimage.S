@@ -7,6 +7,8 @@
     .section .bzimage, "a", @progbits
     .org 0x1f1
     .byte 1                     /* setup_sects */
+    .org 0x1f4
+    .long bzimage_syssize       /* in 16 bytes */
     .org 0x1fe
     .word 0xaa55
     .byte 0xeb, 0x6c - 2        /* jump: its target is the header's end, 0x26c */
