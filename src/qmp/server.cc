@@ -1,18 +1,13 @@
 #include "qmp/server.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -26,52 +21,6 @@ uint64_t realtime_us() {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
-}
-
-Result<UniqueFd> bind_and_listen(int family, const sockaddr* address, socklen_t size, const std::string& name) {
-  UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return std::unexpected(Error::from_errno("-qmp " + name));
-  const int on = 1;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (::bind(fd.get(), address, size) != 0)
-    return std::unexpected(Error::from_errno(fmt::format("-qmp {}: bind", name)));
-  // Before listen(): nobody connects while the mode is still wider.
-  if (family == AF_UNIX && ::chmod(name.c_str(), 0600) != 0) {
-    return std::unexpected(Error::from_errno(fmt::format("-qmp {}: chmod", name)));
-  }
-  if (::listen(fd.get(), 8) != 0) return std::unexpected(Error::from_errno(fmt::format("-qmp {}: listen", name)));
-  return fd;
-}
-
-Result<UniqueFd> listen_unix(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return std::unexpected(
-        Error::invalid(fmt::format("-qmp unix:{}: longer than {} bytes", path, sizeof(address.sun_path) - 1)));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  // A socket of an earlier run goes; anything else at that path is not ours to remove.
-  struct stat status{};
-  if (::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) ::unlink(path.c_str());
-  return bind_and_listen(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), sizeof(address), path);
-}
-
-Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) {
-  const std::string name = fmt::format("tcp:{}:{}", host, port);
-  sockaddr_in v4{};
-  if (::inet_pton(AF_INET, host.c_str(), &v4.sin_addr) == 1) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    return bind_and_listen(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof(v4), name);
-  }
-  sockaddr_in6 v6{};
-  if (::inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr) == 1) {
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    return bind_and_listen(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof(v6), name);
-  }
-  return std::unexpected(Error::invalid(fmt::format("-qmp {}: '{}' is not a numeric address", name, host)));
 }
 
 }  // namespace
@@ -177,28 +126,23 @@ class Server::Client {
 };
 
 Result<std::unique_ptr<Server>> Server::listen(EventLoop& loop, MachineControl& machine, const SocketConfig& socket) {
-  UniqueFd listener;
-  if (socket.is_unix()) {
-    listener = STRATO_TRY(listen_unix(socket.path));
-  } else {
-    listener = STRATO_TRY(listen_tcp(socket.host, socket.port));
-  }
-  auto server = std::unique_ptr<Server>(new Server(loop, machine, std::move(listener), socket.path));
+  Result<ListeningSocket> listener =
+      ListeningSocket::open({.path = socket.path, .host = socket.host, .port = socket.port});
+  if (!listener) return std::unexpected(std::move(listener).error().context("-qmp"));
+  auto server = std::unique_ptr<Server>(new Server(loop, machine, *std::move(listener)));
   Server* raw = server.get();
   server->listener_watch_ =
-      STRATO_TRY(loop.watch(raw->listener_.get(), EPOLLIN, [raw](uint32_t) { raw->accept_client(); }));
+      STRATO_TRY(loop.watch(raw->listener_.fd(), EPOLLIN, [raw](uint32_t) { raw->accept_client(); }));
   return server;
 }
 
-Server::Server(EventLoop& loop, MachineControl& machine, UniqueFd listener, std::string unlink_path)
-    : loop_(loop), machine_(machine), listener_(std::move(listener)), unlink_path_(std::move(unlink_path)) {}
+Server::Server(EventLoop& loop, MachineControl& machine, ListeningSocket listener)
+    : loop_(loop), machine_(machine), listener_(std::move(listener)) {}
 
-Server::~Server() {
-  if (!unlink_path_.empty()) ::unlink(unlink_path_.c_str());
-}
+Server::~Server() = default;
 
 void Server::accept_client() {
-  UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  UniqueFd fd = listener_.accept();
   if (!fd.valid()) return;
   if (clients_.size() >= kMaxClients) {
     log(LogLevel::Warn, "QMP: a client more than {} was refused", kMaxClients);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "chardev/socket_address.h"
 #include "config/vm_config.h"
 #include "event/event_loop.h"
 #include "qmp/machine_control.h"
@@ -35,15 +36,14 @@ class Server : public MachineObserver {
  private:
   class Client;
 
-  Server(EventLoop& loop, MachineControl& machine, UniqueFd listener, std::string unlink_path);
+  Server(EventLoop& loop, MachineControl& machine, ListeningSocket listener);
   void accept_client();
   void send_event(std::string_view name, std::string_view data);
   void remove(const Client& client);
 
   EventLoop& loop_;
   MachineControl& machine_;
-  UniqueFd listener_;
-  std::string unlink_path_;
+  ListeningSocket listener_;
   Watch listener_watch_;
   std::list<std::unique_ptr<Client>> clients_;
   Lifetime alive_;

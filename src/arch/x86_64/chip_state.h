@@ -1,7 +1,7 @@
 // What the kernel holds for the whole machine, as values that can be saved: interrupt controllers, PIT, clock.
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <array>
 #include <cstdint>

@@ -2,7 +2,7 @@
 // Spec: Intel SDM vol. 2A CPUID, AMD APM vol. 3 appendix E, Linux Documentation/virt/kvm/x86/cpuid.rst.
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <cstdint>
 #include <vector>

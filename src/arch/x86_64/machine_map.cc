@@ -28,6 +28,8 @@ constexpr MachineMap kMap = {
 
 }  // namespace
 
+std::string_view architecture_name() { return "x86_64"; }
+
 const MachineMap& machine_map() {
   return kMap;
 }

@@ -3,7 +3,7 @@
 // (docs/misc/pvh.pandoc).
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <cstdint>
 #include <vector>

@@ -1,7 +1,7 @@
 #include "hypervisor/kvm/io_event_fd.h"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <utility>
 

@@ -1,7 +1,7 @@
 #include "hypervisor/kvm/irq.h"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 #include <poll.h>
 
 #include <utility>

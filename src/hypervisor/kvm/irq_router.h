@@ -1,7 +1,7 @@
 // Who gets which GSI, and where each one leads.
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <cstdint>
 #include <functional>

@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <array>
 

@@ -1,7 +1,7 @@
 // KVM's view of guest memory: one slot for each region of the MemoryMap, and those that devices map at run time.
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <cstdint>
 #include <functional>

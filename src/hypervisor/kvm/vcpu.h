@@ -1,7 +1,7 @@
 // One virtual CPU: KVM_RUN and what it says. Registers: x86_64.h.
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <cstddef>
 #include <cstdint>

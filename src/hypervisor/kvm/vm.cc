@@ -1,7 +1,7 @@
 #include "hypervisor/kvm/vm.h"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include "hypervisor/kvm/kvm_ioctl.h"
 

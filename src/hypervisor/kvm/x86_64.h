@@ -2,7 +2,7 @@
 // Threads: those of a Vcpu on its own thread, or on any while it is parked.
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <cstddef>
 #include <cstdint>

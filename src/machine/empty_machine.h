@@ -1,0 +1,37 @@
+#pragma once
+
+#include <vector>
+
+#include "machine/machine.h"
+
+namespace strato {
+
+// `-machine none`: a process that answers QMP about the program and has no guest. libvirt asks such a one what the
+// program can do.
+class EmptyMachine final : public Machine {
+ public:
+  explicit EmptyMachine(EventLoop& loop) : loop_(loop) {}
+
+  RunState run_state() const override { return RunState::Prelaunch; }
+  void stop(Reply reply) override { reply({}); }
+  void cont(Reply reply) override { reply(std::unexpected(Error::unsupported("machine none has no guest to run"))); }
+  void quit() override { end(ShutdownCause::HostQmpQuit); }
+  void save(std::string, Reply reply) override {
+    reply(std::unexpected(Error::unsupported("machine none has nothing to save")));
+  }
+  MigrationStatus migration_status() const override { return MigrationStatus::None; }
+
+  void add_observer(MachineObserver& observer) override { observers_.push_back(&observer); }
+  Result<> start() override { return {}; }
+  void end(ShutdownCause cause) override {
+    for (MachineObserver* observer : observers_) observer->on_shutdown(cause);
+    loop_.stop();
+  }
+  int exit_code() const override { return 0; }
+
+ private:
+  EventLoop& loop_;
+  std::vector<MachineObserver*> observers_;
+};
+
+}  // namespace strato

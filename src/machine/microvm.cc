@@ -1,0 +1,452 @@
+#include "machine/microvm.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "machine/countdown.h"
+#include "machine/serial_backend.h"
+
+namespace strato {
+
+Result<std::unique_ptr<Machine>> Microvm::create(const VmConfig& config, EventLoop& loop, BootTimeline& timeline) {
+  MicrovmPlan plan = STRATO_TRY(plan_microvm(config));
+  Kvm kvm = STRATO_TRY(Kvm::open());
+  Vm vm = STRATO_TRY(Vm::create(kvm));
+  timeline.mark("kvm");
+  std::unique_ptr<Microvm> machine(new Microvm(config, std::move(plan), loop, timeline, std::move(kvm), std::move(vm)));
+  STRATO_TRY(machine->open_back_ends());
+  STRATO_TRY(machine->map_memory());
+  timeline.mark("memory");
+  STRATO_TRY(machine->make_platform());
+  timeline.mark("platform");
+  STRATO_TRY(machine->start_vcpu_threads());
+  // While the vCPUs create themselves.
+  if (!machine->incoming_) STRATO_TRY(machine->load_kernel(boot::RamContents::Zero));
+  timeline.mark("kernel_loaded");
+  STRATO_TRY(machine->make_devices());
+  timeline.mark("devices");
+  STRATO_TRY(machine->wait_until_ready());
+  timeline.mark("vcpus");
+  return machine;
+}
+
+Microvm::Microvm(const VmConfig& config, MicrovmPlan plan, EventLoop& loop, BootTimeline& timeline, Kvm kvm, Vm vm)
+    : config_(config),
+      plan_(std::move(plan)),
+      loop_(loop),
+      timeline_(timeline),
+      kvm_(std::move(kvm)),
+      vm_(std::move(vm)),
+      slots_(vm_) {}
+
+Microvm::~Microvm() {
+  vcpus_.stop();
+  save_worker_.join();
+}
+
+// --- building
+
+Result<> Microvm::open_back_ends() {
+  if (!config_.kernel.empty()) {
+    boot::BootFile kernel = STRATO_TRY(boot::BootFile::open(config_.kernel, "kernel"));
+    std::optional<boot::BootFile> initrd;
+    if (!config_.initrd.empty()) initrd = STRATO_TRY(boot::BootFile::open(config_.initrd, "initrd"));
+    boot_sources_.emplace(std::move(kernel), std::move(initrd), config_.append);
+  }
+  if (config_.incoming) {
+    if (config_.incoming->kind != IncomingKind::File) {
+      return std::unexpected(Error::unsupported("-incoming: only file:DIRECTORY is part of this version"));
+    }
+    incoming_ = STRATO_TRY(open_saved_machine(config_.incoming->path));
+    STRATO_TRY(check_shape(incoming_->machine.shape, shape()));
+    state_ = RunState::InMigrate;
+  }
+  if (config_.serial) {
+    serial_backend_ = STRATO_TRY(open_serial_backend(loop_, config_, [this] { end(ShutdownCause::HostUi); }));
+  }
+  return {};
+}
+
+Region Microvm::ram_region(const arch::Region& ram, std::string name, const SavedRegion* saved) const {
+  Region region;
+  region.start = GuestAddr(ram.base);
+  region.size = ram.size_bytes;
+  region.name = std::move(name);
+  region.dump_guest_core = config_.machine.dump_guest_core;
+  region.huge_pages = saved == nullptr && !config_.machine.mem_share;
+  if (config_.machine.mem_share) region.backing = MemfdBacking{};
+  return region;
+}
+
+Result<Region> Microvm::restored_region(const arch::Region& ram, std::string name) const {
+  const std::vector<SavedRegion>& regions = incoming_->machine.regions;
+  const auto saved = std::ranges::find(regions, name, &SavedRegion::name);
+  if (saved == regions.end() || saved->start != ram.base || saved->size_bytes != ram.size_bytes) {
+    return std::unexpected(Error::invalid(fmt::format("-incoming {}: it has no region {} of {} bytes at {:#x}",
+                                                      config_.incoming->path, name, ram.size_bytes, ram.base)));
+  }
+  Region region = ram_region(ram, std::move(name), &*saved);
+  if (config_.incoming->mapped && !config_.machine.mem_share) {
+    UniqueFd file(::fcntl(incoming_->memory.get(), F_DUPFD_CLOEXEC, 0));
+    if (!file.valid()) return std::unexpected(Error::from_errno("-incoming"));
+    region.backing = FileBacking{.fd = std::move(file), .offset = saved->file_offset, .shared = false};
+  }
+  return region;
+}
+
+Result<> Microvm::map_memory() {
+  STRATO_TRY(memory_.add_listener(slots_));
+  for (size_t i = 0; i < plan_.ram.size(); ++i) {
+    const std::string name = fmt::format("ram{}", i);
+    Region region;
+    if (incoming_) {
+      region = STRATO_TRY(restored_region(plan_.ram[i], name));
+    } else {
+      region = ram_region(plan_.ram[i], name, nullptr);
+    }
+    STRATO_TRY(memory_.add(std::move(region)));
+  }
+  if (!incoming_ || (config_.incoming->mapped && !config_.machine.mem_share)) return {};
+  for (const SavedRegion& saved : incoming_->machine.regions) {
+    STRATO_TRY(memory_.snapshot()->load_from_fd(incoming_->memory.get(), saved.file_offset, GuestAddr(saved.start),
+                                                saved.size_bytes, "-incoming " + config_.incoming->path));
+  }
+  return {};
+}
+
+Result<> Microvm::make_platform() {
+  platform_ = STRATO_TRY(arch::Platform::create(kvm_, vm_, plan_.platform));
+  for (uint32_t index = 0; index < config_.smp.cpus; ++index) {
+    plan_.tables.cpus.push_back({.apic_id = platform_->vcpu_id(index), .enabled = true});
+  }
+  return {};
+}
+
+Result<> Microvm::load_kernel(boot::RamContents contents) {
+  if (!boot_sources_)
+    return std::unexpected(Error::invalid("-kernel: none was given, so that there is nothing to start"));
+  const std::shared_ptr<const GuestMemory> memory = memory_.snapshot();
+  boot_entry_ = STRATO_TRY(boot::load_linux(*boot_sources_, plan_.tables,
+                                            boot::x86::RamLayout::split(config_.memory_bytes), contents, *memory));
+  return {};
+}
+
+Result<> Microvm::start_vcpu_threads() {
+  VcpuGroup::Config group;
+  group.count = config_.smp.cpus;
+  group.on_end = [this](VcpuEnd ended) { post_vcpu_end(std::move(ended)); };
+  if (incoming_) {
+    // KVM restores a vCPU into an interrupt controller that is already as it was.
+    STRATO_TRY(restore_platform());
+    group.setup = [this](Vcpu& vcpu, uint32_t index) -> Result<> {
+      const SavedComponent* saved = incoming_->machine.find(fmt::format("vcpu{}", index));
+      if (saved == nullptr) return std::unexpected(Error::invalid(fmt::format("-incoming: no state of vcpu{}", index)));
+      return platform_->restore_vcpu(vcpu, saved->state);
+    };
+  } else {
+    group.setup = [this](Vcpu& vcpu, uint32_t index) { return platform_->configure_vcpu(vcpu, index); };
+  }
+  const VcpuBuses buses{.port = port_bus_, .mmio = mmio_bus_, .memory = memory_};
+  vcpus_ = STRATO_TRY(VcpuGroup::create(vm_, *platform_, buses, group));
+  return {};
+}
+
+Result<> Microvm::restore_platform() {
+  for (Component* component : platform_->components()) {
+    const SavedComponent* saved = incoming_->machine.find(component->component_name());
+    if (saved == nullptr) {
+      return std::unexpected(Error::invalid(fmt::format("-incoming: no state of {}", component->component_name())));
+    }
+    STRATO_TRY(platform_->restore(component->component_name(), saved->state));
+  }
+  return {};
+}
+
+Result<> Microvm::make_devices() {
+  BoardDevices::Args args;
+  args.serial_backend = serial_backend_.get();
+  args.legacy = !plan_.guest_has_acpi;
+  args.on_power_off = [this] { post_power_off(); };
+  args.on_reset = [this] { post_reset(); };
+  args.on_progress = [this](std::string_view stage) { timeline_.mark(stage); };
+  args.saved = incoming_ ? &incoming_->machine : nullptr;
+  devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, std::move(args)));
+  return {};
+}
+
+Result<> Microvm::wait_until_ready() {
+  STRATO_TRY(vcpus_.wait_created());
+  for (const std::unique_ptr<VcpuThread>& thread : vcpus_.threads()) {
+    vcpu_components_.push_back(platform_->vcpu_component(*thread));
+  }
+  if (!incoming_) return set_boot_entry();
+  incoming_.reset();
+  return {};
+}
+
+Result<> Microvm::set_boot_entry() {
+  return vcpus_.threads().front()->run_parked_and_wait(
+      [this](Vcpu& vcpu) { return platform_->set_boot_entry(vcpu, *boot_entry_); });
+}
+
+// --- what the guest asks for
+
+void Microvm::post_power_off() {
+  loop_.post(alive_.token(), [this] { guest_stopped(ShutdownCause::GuestShutdown); });
+}
+
+void Microvm::post_reset() {
+  loop_.post(alive_.token(), [this] { reset_guest(); });
+}
+
+void Microvm::post_vcpu_end(VcpuEnd ended) {
+  loop_.post(alive_.token(), [this, ended = std::move(ended)] {
+    switch (ended.kind) {
+      case VcpuEnd::Kind::Shutdown:
+        log(LogLevel::Info, "triple fault: reset");
+        reset_guest();
+        return;
+      case VcpuEnd::Kind::SystemEvent:
+        fail(fmt::format("system event {} is not known", ended.system_event));
+        return;
+      case VcpuEnd::Kind::Error:
+        fail(ended.text);
+        return;
+    }
+  });
+}
+
+// --- life cycle
+
+std::vector<Component*> Microvm::components() {
+  std::vector<Component*> all = platform_->components();
+  for (const std::unique_ptr<Component>& vcpu : vcpu_components_) all.push_back(vcpu.get());
+  for (Component* device : devices_->components()) all.push_back(device);
+  return all;
+}
+
+Result<> Microvm::start() {
+  if (config_.freeze) {
+    if (state_ == RunState::InMigrate) state_ = RunState::Paused;
+    return {};
+  }
+  timeline_.mark("first_run");
+  state_ = RunState::Running;
+  resume_all();
+  return {};
+}
+
+void Microvm::resume_all() {
+  for (Component* device : devices_->components()) device->resume();
+  for (Component* component : platform_->components()) component->resume();
+  vcpus_.resume();
+}
+
+// vCPUs first: devices then get no new work. `then` runs on the control loop, never from inside this call.
+void Microvm::pause_all(Done then) {
+  Countdown vcpus(loop_, alive_.token(), [this, then = std::move(then)]() mutable {
+    Countdown rest(loop_, alive_.token(), std::move(then));
+    for (Component* component : platform_->components()) component->pause(rest.part());
+    for (Component* device : devices_->components()) device->pause(rest.part());
+  });
+  vcpus_.park([&vcpus] { return vcpus.part(); });
+}
+
+void Microvm::stop(Reply reply) {
+  if (in_transition_) {
+    reply(std::unexpected(Error::busy("stop: the machine is being stopped, saved or reset")));
+    return;
+  }
+  if (state_ != RunState::Running) {
+    reply({});
+    return;
+  }
+  in_transition_ = true;
+  pause_all([this, reply = std::move(reply)]() mutable {
+    in_transition_ = false;
+    state_ = RunState::Paused;
+    for (MachineObserver* observer : observers_) observer->on_stop();
+    reply({});
+  });
+}
+
+void Microvm::cont(Reply reply) {
+  if (in_transition_) {
+    reply(std::unexpected(Error::busy("cont: the machine is being stopped, saved or reset")));
+    return;
+  }
+  switch (state_) {
+    case RunState::Running:
+      reply({});
+      return;
+    case RunState::Prelaunch:
+    case RunState::InMigrate:
+    case RunState::Paused:
+    case RunState::PostMigrate:
+      break;
+    case RunState::SaveVm:
+    case RunState::Shutdown:
+    case RunState::InternalError:
+      reply(std::unexpected(Error::busy(fmt::format("cont: the machine is in state '{}'", to_string(state_)))));
+      return;
+  }
+  timeline_.mark("first_run");
+  state_ = RunState::Running;
+  resume_all();
+  for (MachineObserver* observer : observers_) observer->on_resume();
+  reply({});
+}
+
+void Microvm::reset_guest() {
+  if (finished_ || in_transition_) return;
+  if (config_.action.reboot == RebootAction::Shutdown) {
+    guest_stopped(ShutdownCause::GuestReset);
+    return;
+  }
+  in_transition_ = true;
+  pause_all([this] {
+    in_transition_ = false;
+    if (const Result<> restarted = restart_guest(); !restarted) {
+      fail(restarted.error().text());
+      return;
+    }
+    for (MachineObserver* observer : observers_) observer->on_reset(ShutdownCause::GuestReset);
+    resume_all();
+  });
+}
+
+// Power-on state again, with the kernel and the tables that the guest may have overwritten. All is parked and quiet.
+Result<> Microvm::restart_guest() {
+  for (Component* component : components()) component->reset([] {});
+  STRATO_TRY(load_kernel(boot::RamContents::Used));
+  return set_boot_entry();
+}
+
+void Microvm::guest_stopped(ShutdownCause cause) {
+  if (finished_ || state_ == RunState::Shutdown) return;
+  if (config_.action.shutdown == ShutdownAction::Poweroff) {
+    end(cause);
+    return;
+  }
+  if (in_transition_) return;
+  in_transition_ = true;
+  pause_all([this, cause] {
+    in_transition_ = false;
+    state_ = RunState::Shutdown;
+    for (MachineObserver* observer : observers_) observer->on_shutdown(cause);
+  });
+}
+
+void Microvm::end(ShutdownCause cause) {
+  if (finished_) return;
+  log(LogLevel::Info, "the VM ends: {}", to_string(cause));
+  state_ = RunState::Shutdown;
+  for (MachineObserver* observer : observers_) observer->on_shutdown(cause);
+  finish(cause == ShutdownCause::HostError ? 1 : 0);
+}
+
+void Microvm::fail(std::string_view reason) {
+  if (finished_) return;
+  log(LogLevel::Error, "{}", reason);
+  state_ = RunState::InternalError;
+  for (MachineObserver* observer : observers_) observer->on_shutdown(ShutdownCause::HostError);
+  finish(1);
+}
+
+void Microvm::finish(int exit_code) {
+  finished_ = true;
+  exit_code_ = exit_code;
+  loop_.stop();
+}
+
+// --- saved state
+
+MachineShape Microvm::shape() const {
+  MachineShape shape{.machine = "microvm",
+                     .architecture = std::string(arch::architecture_name()),
+                     .memory_bytes = config_.memory_bytes,
+                     .cpus = config_.smp.cpus,
+                     .sockets = config_.smp.sockets,
+                     .dies = config_.smp.dies,
+                     .clusters = config_.smp.clusters,
+                     .cores = config_.smp.cores,
+                     .threads = config_.smp.threads,
+                     .components = {}};
+  if (config_.serial) shape.components.emplace_back("serial0");
+  if (plan_.platform.pit) shape.components.emplace_back("pit");
+  return shape;
+}
+
+Result<SavedMachine> Microvm::collect_state() {
+  SavedMachine machine{.shape = shape(), .regions = {}, .components = {}};
+  for (Component* component : components()) STRATO_TRY(component->prepare_save());
+  for (Component* component : components()) {
+    std::vector<std::byte> state = STRATO_TRY(component->save());
+    machine.components.push_back({std::string(component->component_name()), std::move(state)});
+  }
+  return machine;
+}
+
+void Microvm::save(std::string directory, Reply reply) {
+  if (in_transition_ || finished_ || state_ == RunState::Shutdown || state_ == RunState::InternalError) {
+    reply(std::unexpected(Error::busy(fmt::format("migrate: not in state '{}'", to_string(state_)))));
+    return;
+  }
+  in_transition_ = true;
+  migration_status_ = MigrationStatus::Active;
+  const bool was_running = state_ == RunState::Running;
+  Done pause_then_write = [this, was_running, directory = std::move(directory), reply = std::move(reply)]() mutable {
+    if (was_running) {
+      for (MachineObserver* observer : observers_) observer->on_stop();
+    }
+    Reply finish_save = [this, was_running, reply = std::move(reply)](Result<> outcome) mutable {
+      saved(was_running, std::move(outcome), std::move(reply));
+    };
+    Result<SavedMachine> machine = collect_state();
+    if (!machine) {
+      finish_save(std::unexpected(std::move(machine).error()));
+      return;
+    }
+    write_in_background(std::move(directory), *std::move(machine), std::move(finish_save));
+  };
+  if (was_running) {
+    state_ = RunState::SaveVm;
+    pause_all(std::move(pause_then_write));
+  } else {
+    pause_then_write();
+  }
+}
+
+// Guest RAM is read by a thread of its own: it may be large, and under a userfault a touch of it may sleep.
+void Microvm::write_in_background(std::string directory, SavedMachine machine, Reply reply) {
+  save_worker_.join();
+  auto shared_reply = std::make_shared<Reply>(std::move(reply));
+  Result<Thread> worker = Thread::start("save", [this, memory = memory_.snapshot(), directory = std::move(directory),
+                                                 machine = std::move(machine), shared_reply] {
+    Result<> outcome = write_saved_machine(directory, machine, *memory);
+    loop_.post(alive_.token(), [shared_reply, outcome = std::move(outcome)] { (*shared_reply)(outcome); });
+  });
+  if (!worker) {
+    (*shared_reply)(std::unexpected(std::move(worker).error()));
+    return;
+  }
+  save_worker_ = *std::move(worker);
+}
+
+void Microvm::saved(bool resume, Result<> outcome, Reply reply) {
+  in_transition_ = false;
+  migration_status_ = outcome ? MigrationStatus::Completed : MigrationStatus::Failed;
+  if (resume && !finished_) {
+    state_ = RunState::Running;
+    resume_all();
+    for (MachineObserver* observer : observers_) observer->on_resume();
+  }
+  reply(std::move(outcome));
+}
+
+}  // namespace strato

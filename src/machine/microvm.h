@@ -1,0 +1,114 @@
+// The microVM: a kernel entered directly, a serial port, virtio-mmio; no firmware, no PCI.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "arch/platform.h"
+#include "boot/linux_boot.h"
+#include "bus/component.h"
+#include "bus/io_bus.h"
+#include "chardev/chardev.h"
+#include "hypervisor/kvm/kvm.h"
+#include "hypervisor/kvm/memory_slots.h"
+#include "hypervisor/kvm/vm.h"
+#include "machine/board_devices.h"
+#include "machine/machine.h"
+#include "machine/microvm_plan.h"
+#include "machine/vcpu_group.h"
+#include "memory/memory_map.h"
+#include "migration/saved_machine.h"
+
+namespace strato {
+
+// Threads: control loop. vCPU threads reach it only by post().
+class Microvm final : public Machine {
+ public:
+  static Result<std::unique_ptr<Machine>> create(const VmConfig& config, EventLoop& loop, BootTimeline& timeline);
+  ~Microvm() override;
+
+  RunState run_state() const override { return state_; }
+  void stop(Reply reply) override;
+  void cont(Reply reply) override;
+  void quit() override { end(ShutdownCause::HostQmpQuit); }
+  void save(std::string directory, Reply reply) override;
+  MigrationStatus migration_status() const override { return migration_status_; }
+
+  void add_observer(MachineObserver& observer) override { observers_.push_back(&observer); }
+  Result<> start() override;
+  void end(ShutdownCause cause) override;
+  int exit_code() const override { return exit_code_; }
+
+ private:
+  Microvm(const VmConfig& config, MicrovmPlan plan, EventLoop& loop, BootTimeline& timeline, Kvm kvm, Vm vm);
+
+  // Building, in this order.
+  Result<> open_back_ends();
+  Result<> map_memory();
+  Result<> make_platform();
+  Result<> load_kernel(boot::RamContents contents);
+  Result<> start_vcpu_threads();
+  Result<> make_devices();
+  Result<> restore_platform();
+  Result<> wait_until_ready();
+  Result<> set_boot_entry();
+  Region ram_region(const arch::Region& ram, std::string name, const SavedRegion* saved) const;
+  Result<Region> restored_region(const arch::Region& ram, std::string name) const;
+
+  // What the guest asks for; any thread.
+  void post_power_off();
+  void post_reset();
+  void post_vcpu_end(VcpuEnd ended);
+
+  // Life cycle.
+  void pause_all(Done then);
+  void resume_all();
+  void reset_guest();
+  Result<> restart_guest();
+  void guest_stopped(ShutdownCause cause);
+  void fail(std::string_view reason);
+  void finish(int exit_code);
+  Result<SavedMachine> collect_state();
+  void write_in_background(std::string directory, SavedMachine machine, Reply reply);
+  void saved(bool resume, Result<> outcome, Reply reply);
+
+  MachineShape shape() const;
+  std::vector<Component*> components();
+
+  const VmConfig config_;
+  MicrovmPlan plan_;
+  EventLoop& loop_;
+  BootTimeline& timeline_;
+  std::vector<MachineObserver*> observers_;
+
+  // Back ends: opened early, kept open for a reset.
+  std::optional<boot::BootSources> boot_sources_;
+  std::optional<OpenedMachine> incoming_;
+  std::unique_ptr<Chardev> serial_backend_;
+
+  const Kvm kvm_;
+  const Vm vm_;
+  KvmMemorySlots slots_;
+  MemoryMap memory_;
+  IoBus port_bus_{0x10000};
+  IoBus mmio_bus_{0};
+  std::unique_ptr<arch::Platform> platform_;
+  std::optional<boot::BootEntry> boot_entry_;
+  std::unique_ptr<BoardDevices> devices_;
+  VcpuGroup vcpus_;
+  std::vector<std::unique_ptr<Component>> vcpu_components_;
+
+  RunState state_ = RunState::Prelaunch;
+  // Something that ends by itself is under way: stop, save, reset. Other requests are refused meanwhile; an end is not.
+  bool in_transition_ = false;
+  bool finished_ = false;
+  MigrationStatus migration_status_ = MigrationStatus::None;
+  int exit_code_ = 0;
+  Thread save_worker_;
+  Lifetime alive_;
+};
+
+}  // namespace strato

@@ -1,0 +1,72 @@
+#include "machine/microvm_plan.h"
+
+#include <fmt/format.h>
+
+namespace strato {
+namespace {
+
+// Later issues bring the tables of these objects; until then nobody is to believe that he has the device.
+Result<> refuse(std::string_view option, const std::vector<ObjectOptions>& objects) {
+  if (objects.empty()) return {};
+  return std::unexpected(Error::unsupported(fmt::format("{} {}: unsupported device", option, objects.front().text)));
+}
+
+Result<> refuse_unsupported(const VmConfig& config) {
+  STRATO_TRY(refuse("-drive", config.drives));
+  STRATO_TRY(refuse("-netdev", config.netdevs));
+  STRATO_TRY(refuse("-device", config.devices));
+  STRATO_TRY(refuse("-object", config.objects));
+  STRATO_TRY(refuse("-numa", config.numa));
+  STRATO_TRY(refuse("-smbios", config.smbios));
+  if (!config.memory_path.empty()) {
+    return std::unexpected(
+        Error::unsupported(fmt::format("-mem-path {}: not part of this version", config.memory_path)));
+  }
+  if (config.memory_prealloc) return std::unexpected(Error::unsupported("-mem-prealloc: not part of this version"));
+  if (config.machine.accel == Accel::Test)
+    return std::unexpected(Error::unsupported("-accel test: not part of this version"));
+  return {};
+}
+
+}  // namespace
+
+bool command_line_disables_acpi(std::string_view command_line) {
+  bool disabled = false;
+  while (!command_line.empty()) {
+    const size_t end = std::min(command_line.find(' '), command_line.size());
+    const std::string_view word = command_line.substr(0, end);
+    if (word == "--") break;  // the rest is for init
+    if (word == "acpi=off") disabled = true;
+    if (word == "acpi=on" || word == "acpi=force") disabled = false;
+    command_line.remove_prefix(std::min(end + 1, command_line.size()));
+  }
+  return disabled;
+}
+
+Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
+  STRATO_TRY(refuse_unsupported(config));
+  const arch::MachineMap& map = arch::machine_map();
+  MicrovmPlan plan;
+  plan.guest_has_acpi = config.machine.acpi && !command_line_disables_acpi(config.append);
+  plan.ram = arch::ram_layout(config.memory_bytes);
+  plan.platform.topology = {.sockets = config.smp.sockets,
+                            .dies = config.smp.dies,
+                            .clusters = config.smp.clusters,
+                            .cores = config.smp.cores,
+                            .threads = config.smp.threads};
+  plan.platform.pit =
+      config.machine.pit == OnOffAuto::On || (config.machine.pit == OnOffAuto::Auto && !plan.guest_has_acpi);
+  plan.platform.pmu = config.cpu.pmu;
+  plan.tables.ioapics = {boot::IoApic{}};
+  if (config.serial) {
+    plan.tables.serial = boot::SerialPort{static_cast<uint16_t>(map.serial.base), map.serial_gsi};
+  }
+  plan.tables.power.sleep_control = static_cast<uint16_t>(map.power.base);
+  plan.tables.power.sleep_status = static_cast<uint16_t>(map.power.base + 1);
+  plan.tables.power.reset = static_cast<uint16_t>(map.power.base + 2);
+  plan.tables.acpi = config.machine.acpi;
+  plan.tables.virtio_cmdline = config.machine.virtio_cmdline;
+  return plan;
+}
+
+}  // namespace strato

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <vector>
+
+#include "arch/platform.h"
+#include "boot/platform_tables.h"
+#include "boot/x86_memory_map.h"
+#include "config/vm_config.h"
+#include "migration/saved_machine.h"
+
+namespace strato {
+
+// The first step of a start: from options to addresses, interrupts and slots. Nothing has been opened.
+struct MicrovmPlan {
+  std::vector<arch::Region> ram;
+  arch::PlatformConfig platform;
+  boot::PlatformTables tables;  // without the processors, whose ids only the Platform knows
+  // Whether the guest is going to use ACPI: else it needs the old timer, clock and keyboard controller.
+  bool guest_has_acpi = true;
+};
+
+// Errors name the option that asks for what this machine does not have.
+Result<MicrovmPlan> plan_microvm(const VmConfig& config);
+
+// Whether the kernel is told not to use ACPI (its last word on the command line counts).
+bool command_line_disables_acpi(std::string_view command_line);
+
+}  // namespace strato

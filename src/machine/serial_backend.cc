@@ -1,0 +1,51 @@
+#include "machine/serial_backend.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "chardev/file_chardev.h"
+#include "chardev/pty_chardev.h"
+#include "chardev/socket_chardev.h"
+#include "chardev/stdio_chardev.h"
+
+namespace strato {
+namespace {
+
+Result<std::unique_ptr<Chardev>> open_backend(EventLoop& loop, const ChardevConfig& chardev,
+                                              std::move_only_function<void()> on_quit) {
+  switch (chardev.kind) {
+    case ChardevKind::Null:
+      return make_null_chardev();
+    case ChardevKind::Stdio:
+      return StdioChardev::open(loop, {.on_quit = std::move(on_quit)});
+    case ChardevKind::Pty:
+      return open_pty_chardev(loop);
+    case ChardevKind::File:
+      return open_file_chardev(loop, chardev.path);
+    case ChardevKind::RedirectToLog:
+      return make_log_chardev(chardev.id);
+    case ChardevKind::Socket:
+      return SocketChardev::open(
+          loop, {.address = {.path = chardev.socket.path, .host = chardev.socket.host, .port = chardev.socket.port},
+                 .server = chardev.socket.server,
+                 .wait = chardev.socket.server && !chardev.socket.nowait});
+  }
+  std::unreachable();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Chardev>> open_serial_backend(EventLoop& loop, const VmConfig& config,
+                                                     std::move_only_function<void()> on_quit) {
+  const ChardevConfig* chardev = find_chardev(config, *config.serial);
+  if (chardev == nullptr) {
+    return std::unexpected(
+        Error::invalid(fmt::format("-serial chardev:{}: there is no such -chardev", *config.serial)));
+  }
+  Result<std::unique_ptr<Chardev>> backend = open_backend(loop, *chardev, std::move(on_quit));
+  if (!backend) return std::unexpected(std::move(backend).error().context(fmt::format("chardev {}", chardev->id)));
+  return backend;
+}
+
+}  // namespace strato
