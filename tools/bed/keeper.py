@@ -5,13 +5,16 @@ import fcntl
 import os
 import pathlib
 import select
+import shutil
 import signal
+import tempfile
 import time
 
 import client
 import machine
 from packages import Failure, cache_dir
 
+TEMPORARY = "temporary"  # the mark of a folder that nobody named
 CHECK_SECONDS = 15  # how often an idle bed is noticed
 
 
@@ -22,10 +25,47 @@ def named_folder(name):
 
 
 @contextlib.contextmanager
+def held(folder):
+    """While this lasts, and this process lives, the bed in the folder is ours."""
+    with open(os.path.join(folder, "keeper"), "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def sweep():
+    """Removes temporary folders whose bed was killed before it could tidy up."""
+    for folder in pathlib.Path("/var/tmp").glob("strato-bed-*"):
+        if (folder / "disk.img").exists() and _keeper_pid(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def temporary_folder():
+    """A folder for a bed that takes it along when it ends."""
+    sweep()
+    folder = tempfile.mkdtemp(prefix="strato-bed-", dir="/var/tmp")
+    open(os.path.join(folder, TEMPORARY), "w").close()
+    return folder
+
+
+def tidy(folder, keep_logs=False):
+    """Takes away what a bed leaves behind, but not what somebody may still want to read."""
+    if os.path.exists(os.path.join(folder, TEMPORARY)):
+        shutil.rmtree(folder)
+        return
+    kept = ["scratch", "qemu.log", "console.log"] if keep_logs else ["scratch"]
+    for entry in pathlib.Path(folder).iterdir():
+        if entry.name not in kept:
+            entry.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def _start_lock(folder):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "start.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # unlike flock not inherited by the keeper
         yield
 
 
@@ -45,17 +85,17 @@ def _keeper_pid(folder):
 def start_unless_up(folder, options):
     with _start_lock(folder):
         if _keeper_pid(folder) is None:
-            _start(folder, options, keep_scratch=True)
+            _start(folder, options)
 
 
-def start(folder, options, keep_scratch):
+def start(folder, options):
     with _start_lock(folder):
         if _keeper_pid(folder) is not None:
             raise Failure(f"{folder}: a bed is up there")
-        _start(folder, options, keep_scratch)
+        _start(folder, options)
 
 
-def _start(folder, options, keep_scratch):
+def _start(folder, options):
     folder = os.path.abspath(folder)
     owner = _open_owner(options.owner)
     machine.prepare()
@@ -63,7 +103,7 @@ def _start(folder, options, keep_scratch):
     if os.fork() == 0:
         try:
             os.close(ready)
-            _keep(folder, options, owner, told, keep_scratch)
+            _keep(folder, options, owner, told)
         except BaseException as error:  # the parent tells the user; there is nobody here to see a traceback
             with contextlib.suppress(OSError):
                 os.write(told, f"{error!r}".encode())
@@ -91,13 +131,9 @@ def _open_owner(pid):
         raise Failure(f"--owner {pid}: {error.strerror}") from error
 
 
-def _keep(folder, options, owner, told, keep_scratch):
+def _keep(folder, options, owner, told):
     os.setsid()
-    with open(os.path.join(folder, "keeper"), "a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    with held(folder):
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write)
@@ -115,7 +151,7 @@ def _keep(folder, options, owner, told, keep_scratch):
             ended_by_itself = qemu.poll() is not None
             qemu.kill()
             qemu.wait()
-            machine.remove_folder(folder, keep_scratch, keep_logs=ended_by_itself)
+            tidy(folder, keep_logs=ended_by_itself)
 
 
 def _wait_for_the_end(folder, ends, idle_seconds):
@@ -144,6 +180,8 @@ def stop(folder):
         raise Failure("--stop: say which bed by --bed or --keep")
     pid = _keeper_pid(folder)
     if pid is None:
+        if os.path.isdir(folder):
+            tidy(folder, keep_logs=True)
         return 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)

@@ -4,7 +4,6 @@ import ctypes
 import os
 import pathlib
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -98,15 +97,3 @@ def last_words(folder):
     logs = [pathlib.Path(folder) / name for name in ("qemu.log", "console.log")]
     lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
     return "\n".join(lines[-40:])
-
-
-def remove_folder(folder, keep_scratch, keep_logs):
-    """Takes away what a bed leaves behind, but not what somebody may still want to read."""
-    kept = ["scratch"] * keep_scratch + ["qemu.log", "console.log"] * keep_logs
-    for entry in pathlib.Path(folder).iterdir():
-        if entry.name == "scratch" and not keep_scratch:
-            shutil.rmtree(entry, ignore_errors=True)
-        elif entry.name not in kept:
-            entry.unlink(missing_ok=True)
-    if not kept:
-        pathlib.Path(folder).rmdir()

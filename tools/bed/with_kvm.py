@@ -72,7 +72,10 @@ def run_direct(options):
             return 127 if isinstance(error, FileNotFoundError) else 126
         for number in client.FORWARDED:
             signal.signal(number, lambda received, _frame: child.send_signal(received))
+        began = time.monotonic()
         code = child.wait()
+        if options.timeout and code == 128 + signal.SIGKILL and time.monotonic() - began > options.timeout:
+            return client.TIMED_OUT
         return code if code >= 0 else 128 - code
 
 
@@ -91,18 +94,21 @@ def run_in(folder, options):
 
 def run_once(options):
     """In a bed of the command's own, whose scratch folder is the caller's if there is one."""
-    with tempfile.TemporaryDirectory(prefix="strato-bed-", dir="/var/tmp") as folder:
+    folder = keeper.temporary_folder()
+    try:
         scratch = os.environ.get("STRATO_SCRATCH")
         if scratch:
             os.symlink(os.path.abspath(scratch), os.path.join(folder, "scratch"))
-        qemu = machine.start(folder, options.memory, options.cpus)
-        began = time.monotonic()
-        try:
-            return run_in(folder, options)
-        finally:
-            qemu.kill()
-            qemu.wait()
-            say(f"the bed is gone after {time.monotonic() - began:.0f} s")
+        with keeper.held(folder):
+            qemu = machine.start(folder, options.memory, options.cpus)
+            try:
+                return run_in(folder, options)
+            finally:
+                qemu.kill()
+                qemu.wait()
+    finally:
+        keeper.tidy(folder)
+        say("the bed is gone")
 
 
 def run_kept(options):
@@ -112,11 +118,11 @@ def run_kept(options):
 
 
 def start(options, real):
-    folder = options.bed or tempfile.mkdtemp(prefix="strato-bed-", dir="/var/tmp")
+    folder = options.bed or keeper.temporary_folder()
     if real:
         os.makedirs(os.path.join(folder, "scratch"), exist_ok=True)
     else:
-        keeper.start(folder, options, keep_scratch=options.bed is not None)
+        keeper.start(folder, options)
     print(folder, flush=True)
     return 0
 
