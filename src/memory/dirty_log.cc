@@ -50,10 +50,8 @@ Result<> DirtyLog::start() {
     bitmap_ = STRATO_TRY(HostMapping::create(GuestAddr(0), *bytes, {.fd = fd.get(), .offset = 0, .shared = true}));
     fd_ = std::move(fd);
   }
+  STRATO_TRY(clear());
   auto* words = reinterpret_cast<std::atomic<uint64_t>*>(bitmap_.data());
-  for (size_t i = 0; i < word_count_; ++i) {
-    if (words[i].load(std::memory_order_relaxed) != 0) words[i].store(0, std::memory_order_relaxed);
-  }
   words_.store(words, std::memory_order_release);
   const Result<> fenced = fence_all_threads();
   if (!fenced) words_.store(nullptr, std::memory_order_release);
@@ -62,10 +60,16 @@ Result<> DirtyLog::start() {
 
 void DirtyLog::stop() {
   words_.store(nullptr, std::memory_order_release);
-  // A late marker finds memory all the same, so the bitmap stays; its pages go.
-  if (fd_.valid()) {
-    (void)::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bitmap_.size()));
+  // A late marker finds memory all the same, so the bitmap stays; its pages go. start() clears again.
+  if (fd_.valid()) (void)clear();
+}
+
+Result<> DirtyLog::clear() {
+  const auto bytes = static_cast<off_t>(bitmap_.size());
+  if (::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes) != 0) {
+    return std::unexpected(Error::from_errno("clearing the dirty log: fallocate"));
   }
+  return {};
 }
 
 void DirtyLog::mark_pages(std::atomic<uint64_t>* words, uint64_t first, uint64_t last) {

@@ -45,6 +45,7 @@ class DirtyLog {
   uint64_t take(std::span<uint64_t> out);
 
  private:
+  Result<> clear();
   void mark_pages(std::atomic<uint64_t>* words, uint64_t first, uint64_t last);
 
   std::atomic<std::atomic<uint64_t>*> words_{nullptr};

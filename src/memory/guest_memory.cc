@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
+
+#include "base/assert.h"
 
 namespace strato {
 namespace {
@@ -136,6 +137,7 @@ void GuestMemory::mark_written(const iovec& written) const {
     const uint64_t offset = reinterpret_cast<uint64_t>(first) - region->userspace_addr();
     if (offset < region->size()) return region->dirty_log().mark(offset, written.iov_len);
   }
+  STRATO_ASSERT(!"the slices of a lease come from the snapshot that it holds");
 }
 
 }  // namespace strato
