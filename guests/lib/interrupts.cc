@@ -1,6 +1,7 @@
 #include "lib/interrupts.h"
 
 #include "lib/apic.h"
+#include "lib/cpu.h"
 #include "lib/power.h"
 #include "lib/serial.h"
 
@@ -38,6 +39,9 @@ void init_interrupts() {
     uint64_t base;
   } const pointer{sizeof(idt) - 1, reinterpret_cast<uint64_t>(idt)};
   asm volatile("lidt %0" ::"m"(pointer));
+  // Without firmware nobody has set up the PICs: they would bring each pin's interrupt as well, as vectors 0 to 15.
+  out8(0x21, 0xff);
+  out8(0xa1, 0xff);
 }
 
 void set_handler(uint32_t vector, Handler handler) {

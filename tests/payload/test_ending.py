@@ -11,7 +11,7 @@ def start(start_vmm, word, *extra, **options):
     return vmm
 
 
-@pytest.mark.parametrize("word", ["poweroff", "reset", "kbc", "triple"])
+@pytest.mark.parametrize("word", ["poweroff", "reset", "kbc", "cf9", "triple"])
 def test_the_guest_ends_the_process_in_order(start_vmm, word):
     vmm = start(start_vmm, word)
     assert vmm.wait() == 0, vmm.stderr()
@@ -59,12 +59,6 @@ def test_a_signal_ends_it_in_order_and_is_named(start_vmm, word, number):
     vmm.signal(number)
     assert vmm.wait() == 0
     assert str(int(number)) in vmm.stderr()
-
-
-def test_an_unused_reset_port_does_nothing(start_vmm):
-    vmm = start(start_vmm, "cf9")
-    assert vmm.wait() == 0
-    assert "ending=survived" in vmm.text()
 
 
 def test_a_guest_exception_is_the_guests_own_matter(start_vmm):

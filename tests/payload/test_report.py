@@ -117,10 +117,8 @@ def test_the_cpu_says_that_it_is_virtual_and_has_the_timers_linux_wants(start_vm
 ])
 def test_cpuid_shows_the_topology_that_was_asked_for(start_vmm, smp, threads, per_package):
     values = report(start_vmm, smp=smp)
-    multithreading = registers(values, 1)[3] >> 28 & 1
-    assert multithreading == (1 if per_package > 1 else 0)
-    if multithreading:  # else EBX says nothing
-        assert registers(values, 1)[1] >> 16 & 0xff == per_package
+    multithreading = registers(values, 1)[3] >> 28 & 1  # without it EBX says nothing
+    assert (registers(values, 1)[1] >> 16 & 0xff if multithreading else 1) == per_package
     assert registers(values, 0xb, 0)[1] & 0xffff == threads
     assert registers(values, 0xb, 1)[1] & 0xffff == per_package
     assert registers(values, 0xb, 0)[2] >> 8 == 1  # level type: SMT
@@ -128,6 +126,23 @@ def test_cpuid_shows_the_topology_that_was_asked_for(start_vmm, smp, threads, pe
     package_bits = registers(values, 0xb, 1)[0]
     assert 1 << package_bits >= per_package
     assert registers(values, 0xb, 0)[3] == int(values["apic.id"])
+
+
+@pytest.mark.parametrize("smp, threads, cores", [("1", 1, 1), ("8,sockets=2,cores=2,threads=2", 2, 2), ("6,sockets=1,cores=3,threads=2", 2, 3)])
+def test_the_vendors_own_leaves_show_the_same_topology(start_vmm, smp, threads, cores):
+    values = report(start_vmm, smp=smp)
+    if values["cpu.vendor"] == "GenuineIntel":
+        sharing = [((eax >> 14 & 0xfff) + 1, eax >> 5 & 7) for eax in
+                   (registers(values, 4, i)[0] for i in range(8) if f"cpuid.0x4.{i}" in values) if eax & 0x1f]
+        assert registers(values, 4, 0)[0] >> 26 >= cores - 1
+    else:
+        assert values["cpu.vendor"] in ("AuthenticAMD", "HygonGenuine")
+        assert registers(values, 0x80000008)[2] & 0xff == threads * cores - 1
+        assert (registers(values, 0x8000001e)[1] >> 8 & 0xff) + 1 == threads
+        sharing = [((eax >> 14 & 0xfff) + 1, eax >> 5 & 7) for eax in
+                   (registers(values, 0x8000001d, i)[0] for i in range(8) if f"cpuid.0x8000001d.{i}" in values) if eax & 0x1f]
+    for processors, level in sharing:
+        assert threads <= processors if level < 3 else processors >= threads * cores
 
 
 def test_acpi_tables_are_found_and_their_checksums_are_right(start_vmm):
