@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -34,8 +35,12 @@ Result<> SocketChardev::listen(bool wait) {
   listening_.emplace(std::move(listening));
   listen_watch_ = STRATO_TRY(loop_.watch(listening_->fd(), EPOLLIN, [this](uint32_t) { accept_next(); }));
   while (wait && !connected()) {
+    // The program may have blocked SIGTERM and SIGINT for its loop, which does not run yet: here they end it.
+    sigset_t none;
+    ::sigemptyset(&none);
     pollfd entry{.fd = listening_->fd(), .events = POLLIN, .revents = 0};
-    if (::poll(&entry, 1, -1) < 0) return std::unexpected(Error::from_errno("waiting for a client of " + address()));
+    if (::ppoll(&entry, 1, nullptr, &none) < 0)
+      return std::unexpected(Error::from_errno("waiting for a client of " + address()));
     accept_next();
   }
   return {};
