@@ -14,9 +14,9 @@ namespace strato {
 
 struct IoEventMatch {
   uint64_t address = 0;
-  uint8_t width_bytes = 4;        // 1, 2, 4, 8; 0: any width, and then no value
-  std::optional<uint64_t> value;  // none: any
-  bool port = false;              // port I/O instead of MMIO
+  uint8_t width_bytes = 4;             // 1, 2, 4, 8; 0: any width, and then no value
+  std::optional<uint64_t> value = {};  // none: any
+  bool port = false;                   // port I/O instead of MMIO
 };
 
 // Registered for as long as it lives. Make it when a device is attached, not when its driver activates it: taking one
