@@ -14,7 +14,7 @@ from initramfs import Initramfs
 from packages import Failure, cache_dir, ensure_programs, say
 
 HERE = pathlib.Path(__file__).resolve().parent
-PACKAGES = {"acpidump": "acpica-tools", "iasl": "acpica-tools", "lscpu": "util-linux"}
+ACPI_PROGRAMS = {"acpidump", "iasl"}
 DESCRIPTION = """\
 Makes DIR/bzImage, DIR/vmlinux (the same kernel as ELF with a PVH entry), DIR/initramfs.cpio (busybox and the modules asked
 for, with what they need) and DIR/image.json (what it is). What the default init reports and which words of the kernel's
@@ -46,7 +46,7 @@ def parse(argv):
 
 
 def make_initramfs(options, linux):
-    ensure_programs({name: PACKAGES[name] for name in options.programs if name in PACKAGES})
+    ensure_programs("acpi", *ACPI_PROGRAMS.intersection(options.programs))
     image = Initramfs()
     image.busybox()
     for folder in ("proc", "sys", "dev", "tmp"):

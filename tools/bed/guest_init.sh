@@ -5,6 +5,7 @@
 #   strato.report=no        no report
 #   strato.run=PATH         then runs a program of the initramfs; its exit code is reported
 #   strato.end=WORD         then poweroff (the default), reboot, halt, panic, hang or shell
+#   quiet                   from init on no kernel message but emergencies mixes with the output; the report has them all
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 [ -c /dev/null ] || mount -t devtmpfs dev /dev
@@ -16,6 +17,7 @@ for word in $cmdline; do
     strato.report=*) report=${word#*=} ;;
     strato.run=*) run=${word#*=} ;;
     strato.port=*) port=${word#*=} ;;
+    quiet) echo 1 >/proc/sys/kernel/printk ;;
   esac
 done
 if [ -n "$port" ]; then

@@ -44,7 +44,7 @@ class Initramfs:
 
     def busybox(self):
         """busybox-static under all its names."""
-        ensure_programs({"busybox": "busybox-static"})
+        ensure_programs("bed", "busybox")
         source = find_program("busybox")
         if libraries(source):
             raise Failure(f"{source} is not the static busybox; install busybox-static")

@@ -41,7 +41,7 @@ class Kernel:
 
 def fetch(flavour):
     """The newest kernel of a flavour as it was when the cache was filled; remove the cache to get a newer one."""
-    ensure_programs({"modprobe": "kmod", "lz4": "lz4", "dpkg-deb": "dpkg"})
+    ensure_programs("bed", "modprobe", "lz4", "zstd")
     folder = cache_dir() / "kernels"
     folder.mkdir(exist_ok=True)
     choice = folder / f"{flavour}.json"
@@ -91,7 +91,6 @@ def extract_vmlinux(image):
     if payload.startswith(b"\x02\x21\x4c\x18"):
         return filter_through(["lz4", "-dc"], payload)
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
-        ensure_programs({"zstd": "zstd"})
         return filter_through(["zstd", "-dcq"], payload)
     raise Failure(f"bzImage payload of an unknown kind: {payload[:6].hex()}")
 

@@ -28,7 +28,7 @@ PROCESSOR = "max,+svm,-xsave,-xsaveopt,-xsavec,-xsaves,-avx,-avx2,-fma,-f16c,-va
 
 def prepare():
     """Fetches whatever a bed needs and returns its kernel."""
-    ensure_programs({"qemu-system-x86_64": "qemu-system-x86", "mkfs.ext4": "e2fsprogs", "busybox": "busybox-static"})
+    ensure_programs("bed", "qemu-system-x86_64", "mkfs.ext4", "busybox")
     return kernel.fetch("generic")
 
 

@@ -49,21 +49,13 @@ def find_program(name):
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 
 
-def ensure_programs(packages_by_program):
-    """Installs the packages of those programs that are missing."""
-    missing = sorted({package for program, package in packages_by_program.items() if not find_program(program)})
-    if not missing:
+def ensure_programs(group, *programs):
+    """Installs a group of tools/packages when one of its programs is missing."""
+    if all(find_program(program) for program in programs):
         return
-    if os.geteuid() != 0:
-        raise Failure(f"missing packages, and only root can install them: apt-get install {' '.join(missing)}")
-    say(f"installing {' '.join(missing)}")
-    install = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", "install", "-y", "--no-install-recommends", *missing]
-    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    try:
-        run(install, env=environment)
-    except Failure:  # package lists absent or out of date
-        run(["apt-get", "-qq", "update"])
-        run(install, env=environment)
+    tool = pathlib.Path(__file__).resolve().parents[1] / "packages"
+    if subprocess.run([tool, group], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode != 0:
+        raise Failure(f"programs are missing: {' '.join(program for program in programs if not find_program(program))}")
 
 
 class Apt:
