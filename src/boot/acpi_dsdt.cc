@@ -84,8 +84,8 @@ aml::Terms build_dsdt(const PlatformTables& platform) {
   // §7.4.2: SLP_TYP values of the soft-off state.
   constexpr uint64_t kSoftOff = 5;
   return {
-      aml::scope("\\_SB", devices),
-      aml::name("\\_S5", aml::package({aml::integer(kSoftOff), aml::integer(0), aml::integer(0), aml::integer(0)})),
+      aml::scope("_SB", devices),
+      aml::name("_S5", aml::package({aml::integer(kSoftOff), aml::integer(0), aml::integer(0), aml::integer(0)})),
   };
 }
 

@@ -90,15 +90,13 @@ Result<KernelImage> probe_bzimage(const BootFile& file, uint64_t size_bytes, std
 
   // The real-mode part: the boot sector and 4 sectors unless it says otherwise.
   const uint64_t real_mode_bytes = (uint64_t{header.setup_sects == 0 ? 4U : header.setup_sects} + 1) * kSector;
-  const uint64_t code_bytes = uint64_t{header.syssize.get()} * 16;
-  if (code_bytes <= kEntry64) {
-    return std::unexpected(
-        file.error(fmt::format("bzImage header: {} bytes of code (syssize) are no kernel", code_bytes)));
+  const uint64_t announced_bytes = real_mode_bytes + uint64_t{header.syssize.get()} * 16;
+  if (size_bytes < std::max(announced_bytes, real_mode_bytes + kEntry64 + 1)) {
+    return std::unexpected(file.error(
+        fmt::format("bzImage truncated: its header announces {} bytes, the file has {}", announced_bytes, size_bytes)));
   }
-  if (size_bytes < real_mode_bytes + code_bytes) {
-    return std::unexpected(file.error(fmt::format("bzImage truncated: its header announces {} bytes, the file has {}",
-                                                  real_mode_bytes + code_bytes, size_bytes)));
-  }
+  // What follows the announced part is loaded as well: some builders leave syssize 0, signed kernels have a tail.
+  const uint64_t code_bytes = size_bytes - real_mode_bytes;
 
   // A relocatable kernel unpacks itself to where it is loaded, but not below pref_address; another one to pref_address.
   const uint64_t pref_address = header.pref_address.get();

@@ -112,6 +112,9 @@ Result<BootEntry> put_linux64(const KernelImage& kernel, const x86::BootParams& 
 
 Result<BootEntry> load_linux(const BootSources& sources, const PlatformTables& platform, const x86::RamLayout& ram,
                              RamContents contents, const GuestMemory& memory) {
+  if (ram.low_end <= x86::kHighMemory) {
+    return std::unexpected(Error::invalid(fmt::format("{} bytes of RAM are too few to boot a kernel", ram.low_end)));
+  }
   const KernelImage kernel = STRATO_TRY(KernelImage::probe(sources.kernel));
   STRATO_TRY(check_placement(kernel, sources.kernel, ram));
   InitrdPlace initrd;

@@ -3,7 +3,6 @@
 // Documentation/arch/x86/{boot,zero-page}.rst, protocol 2.12; hvm_start_info version 1.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>

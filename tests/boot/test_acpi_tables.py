@@ -1,0 +1,69 @@
+"""The ACPI tables that src/boot writes, read by ACPICA's own tools: no warning, and the same bytes when compiled again."""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PLATFORMS = ["small", "events", "largest"]
+COMPLAINT = re.compile(r"warning|error|invalid|incorrect|remark|unexpected|could not", re.IGNORECASE)
+HEADER_BYTES = 36  # holds checksum and compiler, which differ after a compilation
+
+
+def boot_test():
+    for preset in ("dev", "asan", "tsan", "clang"):
+        path = ROOT / "build" / preset / "bin" / "boot_test"
+        if os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError("no boot_test: tools/build dev")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("acpi")
+    subprocess.run([boot_test(), "--gtest_filter=AcpiTablesTest.DumpForIaslWhenAsked"], check=True, capture_output=True,
+                   env=os.environ | {"STRATO_DUMP_ACPI": str(directory)})
+    return directory
+
+
+def iasl(directory, *args):
+    done = subprocess.run(["iasl", *args], cwd=directory, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def complaints(text):
+    # The summary of a compilation counts what there was none of.
+    lines = [line for line in text.splitlines() if not line.startswith("Compilation successful. 0 Errors, 0 Warnings")]
+    return [line for line in lines if COMPLAINT.search(line)]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("signature", ["DSDT", "FACP", "APIC", "XSDT"])
+def test_iasl_reads_the_table_without_a_warning(tables, platform, signature):
+    status, text = iasl(tables, "-d", f"{platform}.{signature}.dat")
+    assert status == 0, text
+    assert complaints(text) == []
+    assert complaints((tables / f"{platform}.{signature}.dsl").read_text()) == []
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("signature", ["DSDT", "FACP", "APIC"])
+def test_compiling_what_iasl_read_gives_the_same_bytes(tables, platform, signature):
+    iasl(tables, "-d", f"{platform}.{signature}.dat")
+    status, text = iasl(tables, "-p", f"again-{platform}-{signature}", f"{platform}.{signature}.dsl")
+    assert status == 0, text
+    assert complaints(text) == []
+    ours = (tables / f"{platform}.{signature}.dat").read_bytes()
+    again = (tables / f"again-{platform}-{signature}.aml").read_bytes()
+    assert again[HEADER_BYTES:] == ours[HEADER_BYTES:]
+    assert len(again) == len(ours)
+
+
+def test_a_wrong_checksum_would_be_seen(tables):
+    bad = bytearray((tables / "small.FACP.dat").read_bytes())
+    bad[112] ^= 1
+    (tables / "bad.FACP.dat").write_bytes(bad)
+    assert complaints(iasl(tables, "-d", "bad.FACP.dat")[1]) != []
