@@ -163,8 +163,8 @@ Result<> X86Platform::configure_vcpu(Vcpu& vcpu, uint32_t index) const {
   // Before the MSRs: Linux refuses those that CPUID does not announce.
   STRATO_TRY(set_cpuid(vcpu, guest_cpuid(std::move(leaves), options_, vcpu_id(index))));
   STRATO_TRY(set_msrs(vcpu, firmware_msrs(options_.pmu)));
-  // The others get theirs by INIT, which resets the local APIC.
-  if (index != 0) return {};
+  // For every vCPU, although INIT undoes it for the others: KVM_CREATE_VCPU counts a new vCPU in only after it has
+  // built its table of APIC ids, and this builds it again. Without it an INIT to the vCPU that came last is lost.
   kvm_lapic_state apic = STRATO_TRY(lapic(vcpu));
   wire_local_interrupts(apic);
   return set_lapic(vcpu, apic);

@@ -60,6 +60,8 @@ class KvmIrqLine final : public IrqLine {
 };
 
 // A message interrupt (the GSI of an MSI route), or the edge-triggered line of virtio-mmio.
+// On a wired GSI the kernel delivers a raise() from a work queue, some time later: before the interrupt controller is
+// saved, mask() and unmask() wait until it has.
 class KvmInterrupt final : public Interrupt {
  public:
   static Result<std::unique_ptr<KvmInterrupt>> create(const Vm& vm, uint32_t gsi);
