@@ -163,7 +163,10 @@ TEST(MemoryMapTest, AdviceReachesTheKernel) {
   ASSERT_TRUE(map.add(region("plain", 8 * kMiB, 4 * kMiB)).has_value());
   const auto memory = map.snapshot();
 
-  const std::string advised = vm_flags(memory->regions()[0]->userspace_addr());
+  const std::string tables = vm_flags(memory->regions()[0]->userspace_addr());
+  EXPECT_NE(tables.find(" dd "), std::string::npos) << tables;
+  EXPECT_EQ(tables.find(" hg "), std::string::npos) << tables;
+  const std::string advised = vm_flags(memory->regions()[0]->userspace_addr() + 2 * kMiB);
   EXPECT_NE(advised.find(" dd "), std::string::npos) << advised;
   EXPECT_NE(advised.find(" hg "), std::string::npos) << advised;
   const std::string plain = vm_flags(memory->regions()[1]->userspace_addr());
