@@ -175,7 +175,7 @@ Result<> Microvm::make_devices() {
   args.on_reset = [this] { post_reset(); };
   args.on_progress = [this](std::string_view stage) { timeline_.mark(stage); };
   args.saved = incoming_ ? &incoming_->machine : nullptr;
-  devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, std::move(args)));
+  devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
   return {};
 }
 

@@ -24,10 +24,14 @@ struct Argument {
 struct Command {
   std::string_view name;
   std::span<const Argument> arguments;
-  void (*run)(MachineControl& machine, const Value& arguments, CommandReply reply);
+  void (*run)(MachineControl& machine, const json_t& arguments, CommandReply reply);
 };
 
 std::span<const Command> commands();
+
+CommandError generic_error(std::string description) {
+  return {"GenericError", std::move(description)};
+}
 
 MachineControl::Reply empty_answer(CommandReply reply) {
   return [reply = std::move(reply)](Result<> result) mutable {
@@ -39,18 +43,13 @@ MachineControl::Reply empty_answer(CommandReply reply) {
   };
 }
 
-std::string_view string_argument(const Value& arguments, const char* name) {
-  const Value& value = arguments[name];
-  return {value.GetString(), value.GetStringLength()};
-}
-
-void query_status(MachineControl& machine, const Value&, CommandReply reply) {
+void query_status(MachineControl& machine, const json_t&, CommandReply reply) {
   const RunState state = machine.run_state();
   reply(fmt::format(R"({{"running":{},"singlestep":false,"status":"{}"}})", state == RunState::Running,
                     to_string(state)));
 }
 
-void query_commands(MachineControl&, const Value&, CommandReply reply) {
+void query_commands(MachineControl&, const json_t&, CommandReply reply) {
   std::string list;
   for (const Command& command : commands()) {
     list += fmt::format(R"({}{{"name":"{}"}})", list.empty() ? "" : ",", command.name);
@@ -58,19 +57,19 @@ void query_commands(MachineControl&, const Value&, CommandReply reply) {
   reply("[" + list + "]");
 }
 
-void query_migrate(MachineControl& machine, const Value&, CommandReply reply) {
+void query_migrate(MachineControl& machine, const json_t&, CommandReply reply) {
   const MigrationStatus status = machine.migration_status();
   // QEMU leaves the member out before the first migration; StratoVirt's callers read "none".
   reply(fmt::format(R"({{"status":"{}"}})", to_string(status)));
 }
 
-void quit(MachineControl& machine, const Value&, CommandReply reply) {
+void quit(MachineControl& machine, const json_t&, CommandReply reply) {
   reply("{}");
   machine.quit();
 }
 
-void migrate(MachineControl& machine, const Value& arguments, CommandReply reply) {
-  const std::string_view uri = string_argument(arguments, "uri");
+void migrate(MachineControl& machine, const json_t& arguments, CommandReply reply) {
+  const std::string_view uri = string_value(*member(arguments, "uri"));
   constexpr std::string_view kFile = "file:";
   if (!uri.starts_with(kFile) || uri.size() == kFile.size()) {
     reply(std::unexpected(
@@ -89,17 +88,17 @@ constexpr std::array<Argument, 3> kMigrateArguments = {{
 
 constexpr std::array<Command, 9> kCommands = {{
     {"qmp_capabilities", kCapabilitiesArguments,
-     [](MachineControl&, const Value&, CommandReply reply) { reply("{}"); }},
-    {"query-version", {}, [](MachineControl&, const Value&, CommandReply reply) { reply(std::string(kVersion)); }},
+     [](MachineControl&, const json_t&, CommandReply reply) { reply("{}"); }},
+    {"query-version", {}, [](MachineControl&, const json_t&, CommandReply reply) { reply(std::string(kVersion)); }},
     {"query-commands", {}, query_commands},
     {"query-status", {}, query_status},
     {"query-migrate", {}, query_migrate},
     {"stop",
      {},
-     [](MachineControl& machine, const Value&, CommandReply reply) { machine.stop(empty_answer(std::move(reply))); }},
+     [](MachineControl& machine, const json_t&, CommandReply reply) { machine.stop(empty_answer(std::move(reply))); }},
     {"cont",
      {},
-     [](MachineControl& machine, const Value&, CommandReply reply) { machine.cont(empty_answer(std::move(reply))); }},
+     [](MachineControl& machine, const json_t&, CommandReply reply) { machine.cont(empty_answer(std::move(reply))); }},
     {"migrate", kMigrateArguments, migrate},
     {"quit", {}, quit},
 }};
@@ -108,37 +107,34 @@ std::span<const Command> commands() {
   return kCommands;
 }
 
-bool fits(const Value& value, ArgumentKind kind) {
+bool fits(const json_t& value, ArgumentKind kind) {
   switch (kind) {
     case ArgumentKind::String:
-      return value.IsString();
+      return value.type == JSON_STRING;
     case ArgumentKind::Boolean:
-      return value.IsBool();
+      return value.type == JSON_TRUE || value.type == JSON_FALSE;
     case ArgumentKind::Any:
       return true;
   }
   std::unreachable();
 }
 
-std::expected<void, CommandError> check_arguments(const Command& command, const Value& arguments) {
-  for (const auto& member : arguments.GetObject()) {
-    const std::string_view name(member.name.GetString(), member.name.GetStringLength());
-    const auto* known = std::ranges::find(command.arguments, name, &Argument::name).base();
-    if (known == command.arguments.data() + command.arguments.size()) {
-      return std::unexpected(
-          CommandError{"GenericError", fmt::format("{}: unexpected argument '{}'", command.name, name)});
+std::expected<void, CommandError> check_arguments(const Command& command, const json_t& arguments) {
+  const char* key = nullptr;
+  json_t* value = nullptr;
+  json_object_foreach(const_cast<json_t*>(&arguments), key, value) {
+    const auto known = std::ranges::find(command.arguments, std::string_view(key), &Argument::name);
+    if (known == command.arguments.end()) {
+      return std::unexpected(generic_error(fmt::format("{}: unexpected argument '{}'", command.name, key)));
     }
-    if (!fits(member.value, known->kind)) {
-      return std::unexpected(
-          CommandError{"GenericError", fmt::format("{}: argument '{}' must be a {}", command.name, name,
-                                                   known->kind == ArgumentKind::String ? "string" : "boolean")});
+    if (!fits(*value, known->kind)) {
+      return std::unexpected(generic_error(fmt::format("{}: argument '{}' must be a {}", command.name, key,
+                                                       known->kind == ArgumentKind::String ? "string" : "boolean")));
     }
   }
   for (const Argument& argument : command.arguments) {
-    if (argument.required &&
-        !arguments.HasMember(Value(rapidjson::StringRef(argument.name.data(), argument.name.size())))) {
-      return std::unexpected(
-          CommandError{"GenericError", fmt::format("{}: missing argument '{}'", command.name, argument.name)});
+    if (argument.required && member(arguments, argument.name) == nullptr) {
+      return std::unexpected(generic_error(fmt::format("{}: missing argument '{}'", command.name, argument.name)));
     }
   }
   return {};
@@ -151,35 +147,35 @@ std::string answer_text(const CommandResult& result, std::string_view id) {
                      quote_json(result.error().description), tail);
 }
 
-struct ParsedRequest {
+struct CheckedRequest {
   const Command* command;
-  Document document;  // owns what `arguments` points into
-  Value arguments;
+  const json_t* arguments;  // belongs to the request, or null: there are none
 };
 
-std::expected<ParsedRequest, CommandError> check_request(Document document) {
-  if (!document.IsObject()) return std::unexpected(CommandError{"GenericError", "a request is a JSON object"});
-  for (const auto& member : document.GetObject()) {
-    const std::string_view name(member.name.GetString(), member.name.GetStringLength());
+std::expected<CheckedRequest, CommandError> check_request(const json_t& request) {
+  if (request.type != JSON_OBJECT) return std::unexpected(generic_error("a request is a JSON object"));
+  const char* key = nullptr;
+  json_t* value = nullptr;
+  json_object_foreach(const_cast<json_t*>(&request), key, value) {
+    const std::string_view name(key);
     if (name != "execute" && name != "arguments" && name != "id") {
-      return std::unexpected(CommandError{"GenericError", fmt::format("unexpected member '{}' in a request", name)});
+      return std::unexpected(generic_error(fmt::format("unexpected member '{}' in a request", name)));
     }
   }
-  if (!document.HasMember("execute") || !document["execute"].IsString()) {
-    return std::unexpected(CommandError{"GenericError", "a request needs the string member 'execute'"});
+  const json_t* execute_member = member(request, "execute");
+  if (execute_member == nullptr || execute_member->type != JSON_STRING) {
+    return std::unexpected(generic_error("a request needs the string member 'execute'"));
   }
-  const std::string_view name = string_argument(document, "execute");
+  const std::string_view name = string_value(*execute_member);
   const auto found = std::ranges::find(kCommands, name, &Command::name);
   if (found == kCommands.end()) {
     return std::unexpected(CommandError{"CommandNotFound", fmt::format("The command {} has not been found", name)});
   }
-  Value arguments(rapidjson::kObjectType);
-  if (document.HasMember("arguments")) arguments = document["arguments"];
-  if (!arguments.IsObject()) {
-    return std::unexpected(CommandError{"GenericError", fmt::format("{}: 'arguments' must be an object", name)});
+  const json_t* arguments = member(request, "arguments");
+  if (arguments != nullptr && arguments->type != JSON_OBJECT) {
+    return std::unexpected(generic_error(fmt::format("{}: 'arguments' must be an object", name)));
   }
-  if (const auto checked = check_arguments(*found, arguments); !checked) return std::unexpected(checked.error());
-  return ParsedRequest{found, std::move(document), std::move(arguments)};
+  return CheckedRequest{&*found, arguments};
 }
 
 }  // namespace
@@ -189,20 +185,26 @@ CommandError to_command_error(const Error& error) {
 }
 
 void execute(MachineControl& machine, std::string_view request, std::move_only_function<void(std::string)> reply) {
-  std::expected<Document, std::string> document = parse_json(request);
+  const std::expected<Json, std::string> document = parse_json(request);
   if (!document) {
-    reply(answer_text(std::unexpected(CommandError{"GenericError", "JSON: " + document.error()}), ""));
+    reply(answer_text(std::unexpected(generic_error("JSON: " + document.error())), ""));
     return;
   }
-  std::string id;
-  if (document->IsObject() && document->HasMember("id")) id = json_text((*document)["id"]);
-  std::expected<ParsedRequest, CommandError> parsed = check_request(*std::move(document));
-  if (!parsed) {
-    reply(answer_text(std::unexpected(parsed.error()), id));
+  const json_t* id_member = (*document)->type == JSON_OBJECT ? member(**document, "id") : nullptr;
+  std::string id = id_member == nullptr ? "" : json_text(*id_member);
+  const std::expected<CheckedRequest, CommandError> checked = check_request(**document);
+  if (!checked) {
+    reply(answer_text(std::unexpected(checked.error()), id));
     return;
   }
-  parsed->command->run(
-      machine, parsed->arguments,
+  const Json no_arguments(json_object());
+  const json_t& arguments = checked->arguments == nullptr ? *no_arguments : *checked->arguments;
+  if (const auto fitting = check_arguments(*checked->command, arguments); !fitting) {
+    reply(answer_text(std::unexpected(fitting.error()), id));
+    return;
+  }
+  checked->command->run(
+      machine, arguments,
       [id = std::move(id), reply = std::move(reply)](CommandResult result) mutable { reply(answer_text(result, id)); });
 }
 

@@ -1,59 +1,44 @@
 #include "qmp/json.h"
 
 #include <fmt/format.h>
-#include <rapidjson/error/en.h>
-#include <rapidjson/stringbuffer.h>
-#include <rapidjson/writer.h>
+
+#include <cstdlib>
 
 namespace strato::qmp {
-namespace {
 
-// Brackets outside of strings. More than the parser would nest, never less.
-size_t nesting_depth(std::string_view text) {
-  size_t depth = 0;
-  size_t deepest = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++depth);
-    } else if ((c == '}' || c == ']') && depth > 0) {
-      --depth;
-    }
-  }
-  return deepest;
+std::expected<Json, std::string> parse_json(std::string_view text) {
+  json_error_t error{};
+  Json value(json_loadb(text.data(), text.size(), JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error));
+  if (value == nullptr) return std::unexpected(fmt::format("{} (byte {})", error.text, error.position));
+  return value;
 }
 
-}  // namespace
-
-std::expected<Document, std::string> parse_json(std::string_view text) {
-  if (nesting_depth(text) > kMaxJsonDepth) {
-    return std::unexpected(fmt::format("nested deeper than {} levels", kMaxJsonDepth));
-  }
-  Document document;
-  document.Parse<rapidjson::kParseFullPrecisionFlag | rapidjson::kParseValidateEncodingFlag |
-                 rapidjson::kParseIterativeFlag>(text.data(), text.size());
-  if (document.HasParseError()) {
-    return std::unexpected(
-        fmt::format("{} (byte {})", rapidjson::GetParseError_En(document.GetParseError()), document.GetErrorOffset()));
-  }
-  return document;
+const json_t* member(const json_t& object, std::string_view name) {
+  return json_object_getn(&object, name.data(), name.size());
 }
 
-std::string json_text(const Value& value) {
-  rapidjson::StringBuffer buffer;
-  rapidjson::Writer<rapidjson::StringBuffer> writer(buffer);
-  value.Accept(writer);
-  return {buffer.GetString(), buffer.GetSize()};
+std::string_view string_value(const json_t& string) {
+  return {json_string_value(&string), json_string_length(&string)};
+}
+
+std::string json_text(const json_t& value) {
+  char* text = json_dumps(&value, JSON_COMPACT | JSON_ENCODE_ANY);
+  if (text == nullptr) return "null";
+  std::string copy(text);
+  std::free(text);
+  return copy;
 }
 
 std::string quote_json(std::string_view text) {
-  return json_text(Value(rapidjson::StringRef(text.data(), static_cast<rapidjson::SizeType>(text.size()))));
+  Json string(json_stringn(text.data(), text.size()));
+  if (string == nullptr) {
+    std::string ascii(text);
+    for (char& c : ascii) {
+      if ((static_cast<unsigned char>(c) & 0x80) != 0) c = '?';
+    }
+    string.reset(json_stringn(ascii.data(), ascii.size()));
+  }
+  return json_text(*string);
 }
 
 }  // namespace strato::qmp

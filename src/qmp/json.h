@@ -1,22 +1,30 @@
-// RapidJSON behind the three calls that we need: it reports errors as values and throws nothing.
+// Jansson behind what we need of it: errors are values, nesting is bounded (JSON_PARSER_MAX_DEPTH).
 #pragma once
 
-#include <rapidjson/document.h>
+#include <jansson.h>
 
 #include <expected>
+#include <memory>
 #include <string>
 #include <string_view>
 
 namespace strato::qmp {
 
-using Value = rapidjson::Value;
-using Document = rapidjson::Document;
+struct JsonDeleter {
+  void operator()(json_t* value) const { json_decref(value); }
+};
+// Owns a value and what is in it. Null only after a move.
+using Json = std::unique_ptr<json_t, JsonDeleter>;
 
-// Nesting is bounded (kMaxJsonDepth), so that input cannot overflow the stack. The error says what and at which byte.
-inline constexpr size_t kMaxJsonDepth = 64;
-std::expected<Document, std::string> parse_json(std::string_view text);
-std::string json_text(const Value& value);
-// With quotes around and escapes inside.
+// One JSON value, with nothing but white space behind it. A member that is there twice is refused. The error says what
+// is wrong and where.
+std::expected<Json, std::string> parse_json(std::string_view text);
+// nullptr when `object` has no such member.
+const json_t* member(const json_t& object, std::string_view name);
+std::string_view string_value(const json_t& string);
+
+std::string json_text(const json_t& value);
+// With quotes around and escapes inside. Bytes that are no UTF-8 become '?'.
 std::string quote_json(std::string_view text);
 
 }  // namespace strato::qmp

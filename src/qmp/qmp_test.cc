@@ -59,7 +59,7 @@ TEST_F(CommandsTest, UnknownCommandIsCommandNotFound) {
 }
 
 TEST_F(CommandsTest, BadRequestsSayWhatIsWrong) {
-  EXPECT_THAT(run("hello"), HasSubstr("JSON: Invalid value"));
+  EXPECT_THAT(run("hello"), HasSubstr("JSON: invalid token"));
   EXPECT_THAT(run(R"({"execute":1})"), HasSubstr("'execute'"));
   EXPECT_THAT(run(R"({"execute":"stop","extra":1})"), HasSubstr("'extra'"));
   EXPECT_THAT(run(R"({"execute":"stop","arguments":[]})"), HasSubstr("must be an object"));
@@ -99,7 +99,15 @@ TEST_F(CommandsTest, QueryCommandsListsItself) {
 
 TEST(JsonTest, DeepNestingIsRefusedNotFollowed) {
   EXPECT_FALSE(parse_json(std::string(100'000, '[')).has_value());
-  EXPECT_TRUE(parse_json(std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']')).has_value());
+  EXPECT_TRUE(parse_json(std::string(64, '[') + std::string(64, ']')).has_value());
+}
+
+TEST(JsonTest, MemberThatIsThereTwiceIsRefused) {
+  EXPECT_THAT(parse_json(R"({"a":1,"a":2})").error(), HasSubstr("duplicate object key"));
+}
+
+TEST(JsonTest, BytesThatAreNoTextDoNotReachAClient) {
+  EXPECT_EQ(quote_json("a\xff\"b"), R"("a?\"b")");
 }
 
 TEST(GreetingTest, HasWhatKataWaitsFor) {
