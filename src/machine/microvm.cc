@@ -141,8 +141,6 @@ Result<> Microvm::start_vcpu_threads() {
   group.count = config_.smp.cpus;
   group.on_end = [this](VcpuEnd ended) { post_vcpu_end(std::move(ended)); };
   if (incoming_) {
-    // KVM restores a vCPU into an interrupt controller that is already as it was.
-    STRATO_TRY(restore_platform());
     group.setup = [this](Vcpu& vcpu, uint32_t index) -> Result<> {
       const SavedComponent* saved = incoming_->machine.find(fmt::format("vcpu{}", index));
       if (saved == nullptr) return std::unexpected(Error::invalid(fmt::format("-incoming: no state of vcpu{}", index)));
@@ -185,6 +183,7 @@ Result<> Microvm::wait_until_ready() {
     vcpu_components_.push_back(platform_->vcpu_component(*thread));
   }
   if (!incoming_) return set_boot_entry();
+  STRATO_TRY(restore_platform());
   incoming_.reset();
   return {};
 }
@@ -379,6 +378,7 @@ MachineShape Microvm::shape() const {
                      .components = {}};
   if (config_.serial) shape.components.emplace_back("serial0");
   if (plan_.platform.pit) shape.components.emplace_back("pit");
+  if (!plan_.guest_has_acpi) shape.components.emplace_back("cmos_rtc");
   return shape;
 }
 
