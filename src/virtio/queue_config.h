@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "state/field.h"
+#include "virtio/spec.h"
 
 namespace strato::virtio {
 
@@ -18,6 +19,15 @@ struct QueueConfig {
   bool packed = false;
   bool event_idx = false;
   bool indirect = false;
+
+  // The same queue as these negotiated features make it.
+  QueueConfig with_features(uint64_t features) const {
+    QueueConfig config = *this;
+    config.packed = (features & kFeaturePacked) != 0;
+    config.event_idx = (features & kFeatureEventIdx) != 0;
+    config.indirect = (features & kFeatureIndirect) != 0;
+    return config;
+  }
 
   bool operator==(const QueueConfig&) const = default;
   static constexpr auto fields() {
