@@ -267,10 +267,10 @@ void Microvm::stop(Reply reply) {
   }
   in_transition_ = true;
   pause_all([this, reply = std::move(reply)]() mutable {
-    in_transition_ = false;
     state_ = RunState::Paused;
     for (MachineObserver* observer : observers_) observer->on_stop();
     reply({});
+    end_transition();
   });
 }
 
@@ -302,21 +302,34 @@ void Microvm::cont(Reply reply) {
 }
 
 void Microvm::reset_guest() {
-  if (finished_ || in_transition_) return;
+  if (finished_) return;
   if (config_.action.reboot == RebootAction::Shutdown) {
     guest_stopped(ShutdownCause::GuestReset);
     return;
   }
+  if (in_transition_) {
+    reset_wanted_ = !resetting_;  // of several vCPUs that ask for the same reset only the first counts
+    return;
+  }
   in_transition_ = true;
+  resetting_ = true;
   pause_all([this] {
-    in_transition_ = false;
+    resetting_ = false;
     if (const Result<> restarted = restart_guest(); !restarted) {
       fail(restarted.error().text());
       return;
     }
     for (MachineObserver* observer : observers_) observer->on_reset(ShutdownCause::GuestReset);
-    resume_all();
+    if (state_ == RunState::Running) resume_all();
+    end_transition();
   });
+}
+
+// What the guest asked for while it was being stopped or saved is not forgotten.
+void Microvm::end_transition() {
+  in_transition_ = false;
+  if (std::exchange(reset_wanted_, false)) post_reset();
+  if (std::exchange(power_off_wanted_, false)) post_power_off();
 }
 
 // Power-on state again, with the kernel and the tables that the guest may have overwritten. All is parked and quiet.
@@ -332,12 +345,15 @@ void Microvm::guest_stopped(ShutdownCause cause) {
     end(cause);
     return;
   }
-  if (in_transition_) return;
+  if (in_transition_) {
+    power_off_wanted_ = true;
+    return;
+  }
   in_transition_ = true;
   pause_all([this, cause] {
-    in_transition_ = false;
     state_ = RunState::Shutdown;
     for (MachineObserver* observer : observers_) observer->on_shutdown(cause);
+    end_transition();
   });
 }
 
@@ -439,7 +455,6 @@ void Microvm::write_in_background(std::string directory, SavedMachine machine, R
 }
 
 void Microvm::saved(bool resume, Result<> outcome, Reply reply) {
-  in_transition_ = false;
   migration_status_ = outcome ? MigrationStatus::Completed : MigrationStatus::Failed;
   if (resume && !finished_) {
     state_ = RunState::Running;
@@ -447,6 +462,7 @@ void Microvm::saved(bool resume, Result<> outcome, Reply reply) {
     for (MachineObserver* observer : observers_) observer->on_resume();
   }
   reply(std::move(outcome));
+  end_transition();
 }
 
 }  // namespace strato

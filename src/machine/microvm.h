@@ -68,6 +68,7 @@ class Microvm final : public Machine {
   void resume_all();
   void reset_guest();
   Result<> restart_guest();
+  void end_transition();
   void guest_stopped(ShutdownCause cause);
   void fail(std::string_view reason);
   void finish(int exit_code);
@@ -104,6 +105,9 @@ class Microvm final : public Machine {
   RunState state_ = RunState::Prelaunch;
   // Something that ends by itself is under way: stop, save, reset. Other requests are refused meanwhile; an end is not.
   bool in_transition_ = false;
+  bool resetting_ = false;
+  bool reset_wanted_ = false;
+  bool power_off_wanted_ = false;
   bool finished_ = false;
   MigrationStatus migration_status_ = MigrationStatus::None;
   int exit_code_ = 0;
