@@ -46,7 +46,8 @@ class FakeVirtioDevice final : public virtio::Device {
   void start(uint64_t features) override { started_features_ = features; }
   Result<> start_queue(size_t index, virtio::QueueWiring wiring) override {
     if (refuse_queues) return std::unexpected(Error::busy("not now"));
-    queues_.emplace(index, std::make_unique<virtio::QueueWiring>(std::move(wiring)));
+    STRATO_ASSERT(started_features_.has_value());
+    STRATO_ASSERT(queues_.emplace(index, std::make_unique<virtio::QueueWiring>(std::move(wiring))).second);
     return {};
   }
   void stop_queue(size_t index, virtio::ReturnQueue done) override {

@@ -66,6 +66,7 @@ class TransportMmio final : public IoDevice, public Component {
   void reset(Done done) override;
   void pause(Done done) override;
   void resume() override;
+  Result<> prepare_save() override;
   Result<std::vector<std::byte>> save() const override;
   TransportMmioState state() const;  // paused; without the device's part
 

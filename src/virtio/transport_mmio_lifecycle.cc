@@ -128,20 +128,20 @@ void TransportMmio::pause(Done done) {
 
 void TransportMmio::resume() {
   sequencer_.submit([this](Done next) {
-    bool start = false;
     bool was_paused = false;
+    bool started = false;
     {
       MutexLock lock(mutex_);
       was_paused = std::exchange(paused_, false);
-      start = has_status(kStatusDriverOk) && !started_;  // restored
+      started = started_;
     }
     Device* there = device();
     if (was_paused && there != nullptr) {
       there->resume();
-      if (start) {
-        start_device();
-      } else {
+      if (started) {
         start_ready_queues();
+      } else if (has_status(kStatusDriverOk)) {
+        start_device();  // restored
       }
       // An interrupt may have been under way when the state was saved; one too many does no harm.
       if (interrupt_status_.load() != 0) line_.raise();
@@ -170,6 +170,13 @@ TransportMmioState TransportMmio::state() const {
     if (slot.broken) queue.progress.broken = true;
   }
   return state;
+}
+
+// What was raised until now is to be in the saved state of the interrupt controller: masking waits for it.
+Result<> TransportMmio::prepare_save() {
+  line_.mask();
+  line_.unmask();
+  return {};
 }
 
 Result<std::vector<std::byte>> TransportMmio::save() const {

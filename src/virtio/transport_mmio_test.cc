@@ -598,6 +598,16 @@ TEST_F(TransportMmioTest, APauseTakesTheQueuesAndAResumeGivesThemBack) {
   EXPECT_EQ(guest_.status(), kAllOk);
 }
 
+TEST_F(TransportMmioTest, AQueueThatIsReadyBeforeDriverOkWaitsAlsoAfterAPause) {
+  ASSERT_TRUE(guest_.negotiate(kFeatures));
+  ASSERT_TRUE(guest_.ready_queue(0, first_.config()));
+  transport_->pause([] {});
+  transport_->resume();
+  EXPECT_FALSE(device_->running(0));
+  guest_.driver_ok();
+  EXPECT_TRUE(device_->running(0));
+}
+
 TEST_F(TransportMmioTest, APauseWaitsForTheDeviceWithoutAThread) {
   start();
   device_->hold_answers();
@@ -725,6 +735,7 @@ TEST(QueueWiringTest, QueuesStartAndStopOneByOneOnVectorsOfTheirOwn) {
   strato::testing::FakeVectors vectors(3);
   std::array<FakeDoorbell, 3> doorbells;
   FakeVirtioDevice device({8, 8, 8});
+  device.start(kFeatures);
   std::vector<FakeDriver> drivers;
   for (uint64_t i = 0; i < 3; ++i) {
     drivers.emplace_back(ram, FakeDriver::Options{.size = 8, .base = 0x10000 * (i + 1), .limit = 0x10000 * (i + 2)});
