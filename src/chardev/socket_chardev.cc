@@ -12,7 +12,7 @@
 
 namespace strato {
 
-Result<std::unique_ptr<SocketChardev>> SocketChardev::open(EventLoop& loop, Args args) {
+Result<std::unique_ptr<SocketChardev>> SocketChardev::open(EventLoop& loop, const Args& args) {
   STRATO_TRY(check_socket_address(args.address));
   std::unique_ptr<SocketChardev> chardev(new SocketChardev(loop, args));
   if (args.server) {

@@ -21,7 +21,7 @@ class SocketChardev final : public StreamChardev {
     bool server = false;
     bool wait = false;  // server: open() returns when the first client is there; blocks the calling thread
   };
-  static Result<std::unique_ptr<SocketChardev>> open(EventLoop& loop, Args args);
+  static Result<std::unique_ptr<SocketChardev>> open(EventLoop& loop, const Args& args);
 
   // The port that a TCP server got when it asked for 0.
   const SocketAddress& socket_address() const { return listening_ ? listening_->address() : address_; }

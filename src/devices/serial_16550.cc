@@ -290,7 +290,7 @@ void Serial16550::write_mcr(uint8_t value) {
 
 // True once when the chardev waits for us and there is room again.
 bool Serial16550::take_input_wish() {
-  if (!input_stopped_ || paused_ || loopback() || regs_.rx.size() > rx_capacity() / 2) return false;
+  if (!input_stopped_ || loopback() || regs_.rx.size() > rx_capacity() / 2) return false;
   input_stopped_ = false;
   return true;
 }

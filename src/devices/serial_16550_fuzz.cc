@@ -56,6 +56,7 @@ void step(FuzzedDataProvider& data, std::unique_ptr<Serial16550>& serial, FakeCh
       const auto saved = serial->save();
       const auto state = state::from_bytes<Serial16550State>(*saved);
       STRATO_ASSERT(state.has_value() && *state == serial->state());
+      serial.reset();  // a chardev has one device
       serial = *Serial16550::create({.name = "serial0", .chardev = chardev, .irq = irq}, *state);
       STRATO_ASSERT(serial->state() == *state);
       serial->resume();
