@@ -28,6 +28,9 @@ Result<Thread> Thread::start(const std::string& name, std::move_only_function<vo
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
+  // What a fault of the thread itself raises stays open: blocked, it would end the process past every handler (the
+  // terminal's, for one).
+  for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS}) ::sigdelset(&all, number);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t handle;
   const int error = ::pthread_create(&handle, &attributes, run_body, owned_body.get());

@@ -10,7 +10,9 @@
 namespace strato {
 
 Result<Signals> Signals::watch(EventLoop& loop, std::move_only_function<void(int)> on_signal) {
+  // Both are errors of the write, too: a reader that has gone, a file at its limit.
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
   sigset_t set;
   ::sigemptyset(&set);
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, number);

@@ -8,7 +8,7 @@
 
 namespace strato {
 
-// SIGTERM, SIGINT and SIGHUP as events of the control loop; SIGPIPE ignored. Made before any thread, so that all
+// SIGTERM, SIGINT and SIGHUP as events of the control loop; SIGPIPE and SIGXFSZ ignored. Made before any thread, so that all
 // inherit the mask.
 class Signals {
  public:
