@@ -25,11 +25,26 @@ BootTimeline::BootTimeline() : exec_ns_(clock_ns(CLOCK_MONOTONIC) - clock_ns(CLO
 }
 
 Result<> BootTimeline::write_to(const std::string& path) {
-  UniqueFd file = STRATO_TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, "-boot-timeline", 0600));
+  // Its old content lives until there is something better; see publish().
+  const bool existed = ::access(path.c_str(), F_OK) == 0;
+  UniqueFd file = STRATO_TRY(open_file(path, O_WRONLY | O_CREAT | O_NOCTTY, "-boot-timeline", 0600));
   MutexLock lock(mutex_);
   file_ = std::move(file);
-  write_file();
+  if (!existed) unpublished_path_ = path;
   return {};
+}
+
+void BootTimeline::publish() {
+  MutexLock lock(mutex_);
+  if (!file_.valid()) return;
+  unpublished_path_.clear();
+  published_ = true;
+  [[maybe_unused]] const int emptied = ::ftruncate(file_.get(), 0);  // a pipe or terminal has nothing to empty
+  write_file();
+}
+
+BootTimeline::~BootTimeline() {
+  if (!unpublished_path_.empty()) ::unlink(unpublished_path_.c_str());
 }
 
 void BootTimeline::mark(std::string_view stage) {
@@ -42,7 +57,7 @@ void BootTimeline::mark(std::string_view stage) {
 }
 
 void BootTimeline::write_file() {
-  if (!file_.valid()) return;
+  if (!published_) return;
   std::string text = R"({"unit":"us since exec","stages":[)";
   for (size_t i = 0; i < stages_.size(); ++i) {
     text += fmt::format("{}\n  {{\"name\":\"{}\",\"us\":{}}}", i == 0 ? "" : ",", stages_[i].name,

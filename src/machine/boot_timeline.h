@@ -18,9 +18,15 @@ class BootTimeline {
   // To be made first thing in main(). The moment of exec is now less the processor time that the process has used:
   // until here it only ran.
   BootTimeline();
+  BootTimeline(const BootTimeline&) = delete;
+  BootTimeline& operator=(const BootTimeline&) = delete;
+  // A start that failed leaves no file.
+  ~BootTimeline();
 
-  // From here on each mark is written to the file, which stays open (a jail has no paths).
+  // Opens the file, which stays open (a jail has no paths).
   Result<> write_to(const std::string& path) STRATO_EXCLUDES(mutex_);
+  // The VM is ready: writes what there is, and from here on what is marked.
+  void publish() STRATO_EXCLUDES(mutex_);
   // Only the first mark of a name counts: a restarted guest does not change its first start.
   void mark(std::string_view stage) STRATO_EXCLUDES(mutex_);
 
@@ -34,6 +40,8 @@ class BootTimeline {
   uint64_t exec_ns_;
   Mutex mutex_;
   UniqueFd file_ STRATO_GUARDED_BY(mutex_);
+  bool published_ STRATO_GUARDED_BY(mutex_) = false;
+  std::string unpublished_path_;  // of a file that we made and have not published; the main thread's
   std::vector<Stage> stages_ STRATO_GUARDED_BY(mutex_);
 };
 

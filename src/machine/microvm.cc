@@ -66,9 +66,6 @@ Result<> Microvm::open_back_ends() {
     STRATO_TRY(check_shape(incoming_->machine.shape, shape()));
     state_ = RunState::InMigrate;
   }
-  if (config_.serial) {
-    serial_backend_ = STRATO_TRY(open_serial_backend(loop_, config_, [this] { end(ShutdownCause::HostUi); }));
-  }
   return {};
 }
 
@@ -166,6 +163,10 @@ Result<> Microvm::restore_platform() {
 }
 
 Result<> Microvm::make_devices() {
+  // Not before the kernel has been read: an error up to there leaves the files and the terminal alone.
+  if (config_.serial) {
+    serial_backend_ = STRATO_TRY(open_serial_backend(loop_, config_, [this] { end(ShutdownCause::HostUi); }));
+  }
   BoardDevices::Args args;
   args.serial_backend = serial_backend_.get();
   args.legacy = !plan_.guest_has_acpi;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <string>
 #include <utility>
 
 #include "chardev/file_chardev.h"
@@ -45,6 +47,12 @@ Result<std::unique_ptr<Chardev>> open_serial_backend(EventLoop& loop, const VmCo
   }
   Result<std::unique_ptr<Chardev>> backend = open_backend(loop, *chardev, std::move(on_quit));
   if (!backend) return std::unexpected(std::move(backend).error().context(fmt::format("chardev {}", chardev->id)));
+  // Nobody can guess the terminal's name. QEMU's callers look for this line; ours is on stderr as everything of ours.
+  if (chardev->kind == ChardevKind::Pty) {
+    const std::string address = (*backend)->address();
+    std::fprintf(stderr, "char device redirected to %s (label %s)\n", address.substr(address.find(':') + 1).c_str(),
+                 chardev->id.c_str());
+  }
   return backend;
 }
 

@@ -138,6 +138,14 @@ Result<> check_regions(std::span<const SavedRegion> regions, uint64_t file_bytes
   return {};
 }
 
+// Before it is opened: a FIFO would be waited for.
+Result<> check_regular(const std::string& path) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return std::unexpected(Error::from_errno(fmt::format("snapshot '{}'", path)));
+  if (S_ISREG(status.st_mode)) return {};
+  return std::unexpected(Error::invalid(fmt::format("snapshot '{}': is not a regular file", path)));
+}
+
 template <class T>
 Result<> check_equal(std::string_view what, const T& saved, const T& ours) {
   if (saved == ours) return {};
@@ -193,6 +201,8 @@ Result<> write_saved_machine(const std::string& directory, SavedMachine machine,
 }
 
 Result<OpenedMachine> open_saved_machine(const std::string& directory) {
+  STRATO_TRY(check_regular(state_path(directory)));
+  STRATO_TRY(check_regular(memory_path(directory)));
   const std::vector<std::byte> bytes = STRATO_TRY(read_file(state_path(directory), kMaxStateBytes, "snapshot"));
   Result<SavedMachine> machine = state::from_bytes<SavedMachine>(bytes);
   if (!machine) {

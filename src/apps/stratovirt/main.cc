@@ -1,4 +1,5 @@
 // stratovirt: the virtual machine monitor.
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -22,6 +23,15 @@ namespace {
 
 constexpr int kQmpFlushMs = 500;  // for clients that are slow to take the last events
 
+// A standard fd that our parent closed would be given to the next file that we open, and get our messages.
+void open_missing_standard_fds() {
+  int fd = 0;
+  do {
+    fd = ::open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) ::close(fd);
+}
+
 int complain(const Error& error) {
   std::fprintf(stderr, "stratovirt: %s\n", error.text().c_str());
   return 1;
@@ -39,6 +49,7 @@ Result<> set_up_log(const VmConfig& config) {
 
 // Lives until the VM has ended. `daemon` is told as soon as callers may connect.
 Result<int> run_vm(const VmConfig& config, BootTimeline& timeline, Daemon& daemon) {
+  if (!config.boot_timeline.empty()) STRATO_TRY(timeline.write_to(config.boot_timeline));
   const MonotonicClock clock;
   std::unique_ptr<EventLoop> loop = STRATO_TRY(EventLoop::create("control", clock));
   std::unique_ptr<Machine> machine = STRATO_TRY(create_machine(config, *loop, timeline));
@@ -50,6 +61,7 @@ Result<int> run_vm(const VmConfig& config, BootTimeline& timeline, Daemon& daemo
     qmp_servers.back() = STRATO_TRY(qmp::Server::listen(*loop, *machine, qmp.socket));
     machine->add_observer(*qmp_servers.back());
   }
+  timeline.publish();
   STRATO_TRY(daemon.ready());
   STRATO_TRY(machine->start());
   loop->run();
@@ -58,9 +70,6 @@ Result<int> run_vm(const VmConfig& config, BootTimeline& timeline, Daemon& daemo
 }
 
 int run(const VmConfig& config, BootTimeline& timeline) {
-  if (!config.boot_timeline.empty()) {
-    if (const Result<> opened = timeline.write_to(config.boot_timeline); !opened) return complain(opened.error());
-  }
   if (const Result<> log_set_up = set_up_log(config); !log_set_up) return complain(log_set_up.error());
   // Before KVM, rings and threads exist: none of them survives a fork.
   Result<Daemon> daemon = Daemon::create(config.daemonize, config.pidfile);
@@ -82,6 +91,7 @@ int main(int argc, char** argv) {
   strato::BootTimeline timeline;
   // One heap for all threads: they hardly allocate, and each heap of its own would cost start-up time and memory.
   ::mallopt(M_ARENA_MAX, 1);
+  strato::open_missing_standard_fds();
   const std::vector<std::string_view> arguments(argv + 1, argv + argc);
   const strato::Result<strato::ParsedCommandLine> parsed = strato::parse_command_line(arguments);
   if (!parsed) return strato::complain(parsed.error());
