@@ -81,7 +81,6 @@ REFUSED_INCLUDES = [
     ("src/bus/a.cc", '#include "bus.h"', 'a path from src/'),
     ("src/machine/a.cc", '#include "arch/x86_64/cpuid.h"', "no architecture is named"),
     ("src/machine/a.cc", "#ifdef __x86_64__", "no #if on the architecture"),
-    ("src/boot/a.cc", '#include "base/result.h"', "src/boot/ is no layer"),
     ("src/machine/a.cc", "int f(int fd) { return ioctl(fd, KVM_RUN, 0); }", "only hypervisor/ calls"),
 ]
 
@@ -91,6 +90,11 @@ def test_layers_refuse_naming_file_and_line(tree, name, line, message):
     tree.add(name, "#pragma once\n" + line + "\n")
     found = tree.check("check_layers")
     assert found.startswith(f"{name}:2: layers: ") and message in found
+
+
+def test_layers_refuse_a_folder_that_is_no_layer(tree):
+    tree.add("src/boot/a.cc", '#include "base/result.h"\n#include "base/result.h"\n')
+    assert tree.check("check_layers") == "src/boot/a.cc:1: layers: src/boot/ is no layer of src/CMakeLists.txt\n"
 
 
 def test_layers_refuse_a_table_that_lets_devices_use_the_hypervisor(tree):

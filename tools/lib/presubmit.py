@@ -94,14 +94,19 @@ def each(memory, check, work):
     def one(job):
         return job, run(job[2], input=job[3])
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    try:
         for count, (job, done) in enumerate(pool.map(one, todo), 1):
             if sys.stdout.isatty():
                 print(f"\r{check}: {count} of {len(todo)} \x1b[K", end="", flush=True)
+            elif count % 25 == 0:
+                print(f"{check}: {count} of {len(todo)}", flush=True)
             if done.returncode == 0:
                 memory.keep(check, job[0], job[1])
             else:
                 outputs.append(f"{done.stdout.strip() or f'{job[0]}: exit code {done.returncode}'}\n")
+    finally:
+        pool.shutdown(cancel_futures=True)
     if sys.stdout.isatty() and todo:
         print("\r\x1b[K", end="")
     return outputs
@@ -134,11 +139,19 @@ def check_style(tree, memory, wanted):
     return [done.stdout] if done.returncode else []
 
 
+def included_first(tree):
+    """Headers that some source file includes before all else: its compilation shows that they stand alone."""
+    firsts = (re.search(rb'^\s*#\s*include\s*["<]([^">]+)[">]', tree.text(p), re.MULTILINE)
+              for p in tree.files if p.suffix == ".cc" and of_this_machine(p))
+    return {pathlib.PurePosixPath("src") / found.group(1).decode() for found in firsts if found}
+
+
 def check_headers(tree, memory, wanted):
     version = run(["g++", "--version"]).stdout
+    shown = included_first(tree)
     work = []
     for path in tree.files:
-        if path.suffix == ".h" and of_this_machine(path) and wanted(path):
+        if path.suffix == ".h" and path not in shown and of_this_machine(path) and wanted(path):
             name = path.relative_to("src") if path.parts[0] == "src" else path
             argv = ["g++", "-fsyntax-only", *FLAGS, "-x", "c++", "-"]
             work.append((path, tree.digest(path, version, *argv), argv, f'#include "{name}"\n'))

@@ -151,7 +151,7 @@ def in_parallel(function, items):
 
 def presubmit(_choice):
     log = LOGS / "presubmit.log"
-    code = run(["tools/presubmit"], log, "presubmit", PROGRAM_LIMIT)
+    code = run(["tools/presubmit"], log, "presubmit", BUILD_LIMIT)
     text = log.read_text(errors="replace")
     cases = [Case(name, "passed" if verdict == "PASS" else "failed", relative(log))
              for verdict, name in re.findall(r"(?m)^(PASS|FAIL) (presubmit\.\w+)", text)]
