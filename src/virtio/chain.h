@@ -53,8 +53,6 @@ class ChainPart {
   // The kernel gets all that remains.
   GuestResult<DmaLease> lease_rest(DmaDirection direction);
 
-  ChainRecord* record_ = nullptr;
-
  private:
   // Makes first_ the piece that the next byte is in.
   void load_first() {
@@ -64,8 +62,9 @@ class ChainPart {
     rest_ = rest_.subspan(1);
   }
 
+  ChainRecord* record_ = nullptr;
   GuestSlice first_;            // what is left of the piece where we are
-  std::span<GuestSlice> rest_;  // the pieces after it; the last may be longer than remaining_ says no more
+  std::span<GuestSlice> rest_;  // the pieces after it
   uint64_t remaining_ = 0;
 };
 

@@ -13,16 +13,16 @@ GuestResult<Queue> Queue::create(std::shared_ptr<const GuestMemory> memory, cons
   STRATO_ASSERT(memory != nullptr);
   STRATO_TRY(RingAreas::check(config));
   if (config.packed) {
-    PackedQueue ring = STRATO_TRY(PackedQueue::create(*memory, config, progress));
-    return with_ring(std::move(memory), config, std::move(ring), progress);
+    const PackedQueue ring = STRATO_TRY(PackedQueue::create(*memory, config, progress));
+    return with_ring(std::move(memory), config, ring, progress);
   }
-  SplitQueue ring = STRATO_TRY(SplitQueue::create(*memory, config, progress));
-  return with_ring(std::move(memory), config, std::move(ring), progress);
+  const SplitQueue ring = STRATO_TRY(SplitQueue::create(*memory, config, progress));
+  return with_ring(std::move(memory), config, ring, progress);
 }
 
-GuestResult<Queue> Queue::with_ring(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config, Ring ring,
-                                    const QueueProgress& progress) {
-  Queue queue(std::move(memory), config, std::move(ring));
+GuestResult<Queue> Queue::with_ring(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config,
+                                    const Ring& ring, const QueueProgress& progress) {
+  Queue queue(std::move(memory), config, ring);
   if (progress.broken) queue.fault_ = GuestFault::BadRing;
   // They are as good as popped and abandoned; where they lead is looked at when they are popped.
   for (const UnfinishedChain& chain : progress.unfinished) {
@@ -38,8 +38,8 @@ GuestResult<Queue> Queue::with_ring(std::shared_ptr<const GuestMemory> memory, c
   return queue;
 }
 
-Queue::Queue(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config, Ring ring)
-    : config_(config), memory_(std::move(memory)), ring_(std::move(ring)), store_(std::make_unique<ChainStore>()) {}
+Queue::Queue(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config, const Ring& ring)
+    : config_(config), memory_(std::move(memory)), ring_(ring), store_(std::make_unique<ChainStore>()) {}
 
 GuestResult<std::optional<Chain>> Queue::pop() {
   if (fault_) return std::unexpected(*fault_);

@@ -68,9 +68,9 @@ class Queue {
 
  private:
   using Ring = std::variant<SplitQueue, PackedQueue>;
-  Queue(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config, Ring ring);
-  static GuestResult<Queue> with_ring(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config, Ring ring,
-                                      const QueueProgress& progress);
+  Queue(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config, const Ring& ring);
+  static GuestResult<Queue> with_ring(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config,
+                                      const Ring& ring, const QueueProgress& progress);
   template <class AnyRing>
   GuestResult<std::optional<Chain>> pop_from(AnyRing& ring);
   GuestResult<std::optional<Chain>> pop_abandoned();

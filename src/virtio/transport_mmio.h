@@ -50,7 +50,7 @@ class TransportMmio final : public IoDevice, public Component {
   // A state is untrusted: refused when it does not fit to the device or to the memory. The transport is then paused
   // and begins with resume().
   static Result<std::unique_ptr<TransportMmio>> create(Args args, std::optional<Plug> plug,
-                                                       std::optional<TransportMmioState> state);
+                                                       const std::optional<TransportMmioState>& state);
   // The device's workers are quiet: after a detach(), a pause or a reset.
   ~TransportMmio() override;
 
@@ -99,8 +99,8 @@ class TransportMmio final : public IoDevice, public Component {
   };
 
   explicit TransportMmio(Args args);
-  Result<> restore(TransportMmioState state) STRATO_EXCLUDES(mutex_);
-  Result<> restore_queue(size_t index, MmioQueueState state) STRATO_REQUIRES(mutex_);
+  Result<> restore(const TransportMmioState& state) STRATO_EXCLUDES(mutex_);
+  Result<> restore_queue(size_t index, const MmioQueueState& state) STRATO_REQUIRES(mutex_);
   Result<> check_saved_status(const TransportMmioState& state) const STRATO_REQUIRES(mutex_);
   Result<> put_in(Plug plug) STRATO_EXCLUDES(mutex_);
   void interrupt_driver(uint32_t cause);

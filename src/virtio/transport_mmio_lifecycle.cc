@@ -15,11 +15,11 @@ TransportMmio::TransportMmio(Args args)
 TransportMmio::~TransportMmio() = default;
 
 Result<std::unique_ptr<TransportMmio>> TransportMmio::create(Args args, std::optional<Plug> plug,
-                                                             std::optional<TransportMmioState> state) {
+                                                             const std::optional<TransportMmioState>& state) {
   std::unique_ptr<TransportMmio> transport(new TransportMmio(std::move(args)));
   if (plug) STRATO_TRY(transport->put_in(*std::move(plug)));
   if (state) {
-    Result<> restored = transport->restore(*std::move(state));
+    Result<> restored = transport->restore(*state);
     if (!restored) return std::unexpected(std::move(restored).error().context(transport->name_));
   }
   return transport;
@@ -186,7 +186,7 @@ Result<std::vector<std::byte>> TransportMmio::save() const {
   return state::to_bytes(whole);
 }
 
-Result<> TransportMmio::restore(TransportMmioState state) {
+Result<> TransportMmio::restore(const TransportMmioState& state) {
   MutexLock lock(mutex_);
   const uint32_t type = device_ == nullptr ? 0 : static_cast<uint32_t>(device_->type());
   if (state.device_type != type) {
@@ -208,7 +208,7 @@ Result<> TransportMmio::restore(TransportMmioState state) {
   paused_ = true;
   if (device_ != nullptr) device_->config().set_generation(state.config_generation);
   for (size_t index = 0; index < queues_.size(); ++index) {
-    STRATO_TRY(restore_queue(index, std::move(state.queues[index])));
+    STRATO_TRY(restore_queue(index, state.queues[index]));
   }
   return {};
 }
@@ -236,7 +236,7 @@ Result<> TransportMmio::check_saved_status(const TransportMmioState& state) cons
   return {};
 }
 
-Result<> TransportMmio::restore_queue(size_t index, MmioQueueState state) {
+Result<> TransportMmio::restore_queue(size_t index, const MmioQueueState& state) {
   QueueSlot& slot = queues_[index];
   slot.config = state.config;
   if (!state.ready) return {};
