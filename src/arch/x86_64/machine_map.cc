@@ -28,7 +28,9 @@ constexpr MachineMap kMap = {
 
 }  // namespace
 
-std::string_view architecture_name() { return "x86_64"; }
+std::string_view architecture_name() {
+  return "x86_64";
+}
 
 const MachineMap& machine_map() {
   return kMap;

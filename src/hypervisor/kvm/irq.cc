@@ -1,8 +1,8 @@
 #include "hypervisor/kvm/irq.h"
 
 #include <fmt/format.h>
-#include "hypervisor/kvm/linux_kvm.h"
 #include <poll.h>
+#include "hypervisor/kvm/linux_kvm.h"
 
 #include <utility>
 
