@@ -1,5 +1,6 @@
-// libfmt's out-of-line part, compiled here once: Debian ships it as a shared library only, and our programs are static. Without locales
-// (FMT_STATIC_THOUSANDS_SEPARATOR in cmake/flags.cmake), which would cost start-up time and size for nothing.
+// libfmt's out-of-line part, compiled here once: Debian ships it as a shared library only, and our programs are static.
+// Without locales (FMT_STATIC_THOUSANDS_SEPARATOR in cmake/flags.cmake), which would cost start-up time and size for
+// nothing.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -8,8 +8,8 @@
 
 namespace strato {
 
-// SIGTERM, SIGINT and SIGHUP as events of the control loop; SIGPIPE and SIGXFSZ ignored. Made before any thread, so that all
-// inherit the mask.
+// SIGTERM, SIGINT and SIGHUP as events of the control loop; SIGPIPE and SIGXFSZ ignored. Made before any thread, so
+// that all inherit the mask.
 class Signals {
  public:
   // Says "Received kill signal, signal number: N" on stderr, as callers know it, then calls `on_signal`.
