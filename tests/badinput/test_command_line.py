@@ -1,0 +1,128 @@
+"""The command line: each row is refused by the whole program, naming the option and the value."""
+import os
+
+import pytest
+from refusal import refused
+from vmm import guest
+
+LEFT_BEHIND = ["-qmp", "unix:q.sock,server,nowait", "-boot-timeline", "timeline"]
+DAEMON = ["-daemonize", "-pidfile", "pid"]
+
+# Words that follow a command line that is right; what must stand in the message.
+ROWS = {
+    "unknown option": (["-frobnicate"], ["-frobnicate"]),
+    "no option": (["vmlinux"], ["vmlinux"]),
+    "option without its value": (["-name"], ["-name"]),
+    "option given twice": (["-kernel", "other"], ["-kernel"]),
+    "machine": (["-machine", "pc"], ["-machine", "pc"]),
+    "machine of another architecture": (["-machine", "virt"], ["-machine", "virt"]),
+    "machine property": (["-machine", "microvm,frob=on"], ["-machine", "frob"]),
+    "machine acpi": (["-machine", "microvm,acpi=perhaps"], ["-machine", "acpi=perhaps"]),
+    "machine pit": (["-machine", "microvm,pit=2"], ["-machine", "pit=2"]),
+    "machine virtio-cmdline": (["-machine", "microvm,virtio-cmdline="], ["-machine", "virtio-cmdline"]),
+    "accelerator": (["-accel", "tcg"], ["-accel", "tcg"]),
+    "cpu model": (["-cpu", "qemu64"], ["-cpu", "qemu64"]),
+    "cpu property": (["-cpu", "host,svm=off"], ["-cpu", "svm"]),
+    "no processors": (["-smp", "0"], ["-smp", "0"]),
+    "too many processors": (["-smp", "255"], ["-smp", "255"]),
+    "topology that does not fit": (["-smp", "5,sockets=2"], ["-smp", "5"]),
+    "more processors than at most": (["-smp", "4,maxcpus=2"], ["-smp", "4"]),
+    "negative processors": (["-smp", "cpus=-1"], ["-smp", "-1"]),
+    "no memory": (["-m", "0"], ["-m", "0"]),
+    "too much memory": (["-m", "513G"], ["-m", "513G"]),
+    "memory unit": (["-m", "64X"], ["-m", "64X"]),
+    "half a page of memory": (["-m", "65K"], ["-m", "65K"]),
+    "memory beyond 64 bits": (["-m", "99999999999999999999"], ["-m", "99999999999999999999"]),
+    "uuid": (["-uuid", "12345"], ["-uuid", "12345"]),
+    "serial back end": (["-serial", "telnet"], ["-serial", "telnet"]),
+    "serial chardev that is not there": (["-serial", "chardev:nobody"], ["-serial", "nobody"]),
+    "serial file in no folder": (["-serial", "file,path=/nowhere/out"], ["serial0", "/nowhere/out"]),
+    "serial file that is a folder": (["-serial", "file,path=/"], ["serial0", "'/'"]),
+    "serial socket in no folder": (["-serial", "socket,path=/nowhere/s,server,nowait"], ["serial0", "/nowhere/s"]),
+    "serial socket in use": (["-serial", "socket,host=127.0.0.1,port=99999,server,nowait"], ["-serial", "99999"]),
+    "chardev without a name": (["-chardev", "pty"], ["-chardev", "id="]),
+    "two users of stdio": (["-serial", "stdio", "-chardev", "stdio,id=b"], ["-chardev", "stdio"]),
+    "stdio of a daemon": (["-serial", "stdio", *DAEMON], ["-daemonize", "stdio"]),
+    "qmp that does not listen": (["-qmp", "unix:x"], ["-qmp", "server"]),
+    "qmp by a name": (["-qmp", "tcp:localhost:1,server,nowait"], ["-qmp", "localhost"]),
+    "qmp in no folder": (["-qmp", "unix:/nowhere/q,server,nowait"], ["-qmp", "/nowhere/q"]),
+    "monitor without a chardev": (["-mon", "chardev=x,mode=control"], ["-mon", "x"]),
+    "timeline in no folder": (["-boot-timeline", "/nowhere/t"], ["-boot-timeline"]),
+    "log in no folder": (["-D", "/nowhere/log"], ["/nowhere/log"]),
+    "log that is a folder": (["-D", "/"], ["'/'"]),
+    "pidfile without a daemon": (["-pidfile", "p"], ["-pidfile", "'p'"]),
+    "pidfile in no folder": (["-daemonize", "-pidfile", "/nowhere/p"], ["-pidfile", "/nowhere/p"]),
+    "pidfile that exists": (["-daemonize", "-pidfile", "taken"], ["-pidfile", "taken"]),
+    "daemon whose qmp fails": ([*DAEMON, "-qmp", "unix:/nowhere/q,server,nowait"], ["-qmp", "/nowhere/q"]),
+    "action event": (["-action", "sleep=pause"], ["-action", "sleep"]),
+    "action": (["-action", "reboot=never"], ["-action", "reboot=never"]),
+    "incoming of no kind": (["-incoming", "exec:cat"], ["-incoming", "exec:cat"]),
+    "incoming from nowhere": (["-incoming", "file:/nowhere"], ["snapshot", "/nowhere"]),
+    "incoming by tcp": (["-incoming", "tcp:127.0.0.1:1"], ["-incoming"]),
+    "drive": (["-drive", "id=d,file=disk.img"], ["-drive", "id=d,file=disk.img"]),
+    "network": (["-netdev", "tap,id=n,ifname=tap0"], ["-netdev", "tap,id=n"]),
+    "device": (["-device", "virtio-nothing-device,id=d"], ["-device", "virtio-nothing-device"]),
+    "object": (["-object", "nothing,id=o"], ["-object", "nothing"]),
+    "memory file": (["-mem-path", "/dev/shm"], ["-mem-path", "/dev/shm"]),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_refused(tmp_path, name):
+    words, texts = ROWS[name]
+    (tmp_path / "taken").write_text("precious")
+    timeline = [] if "-boot-timeline" in words else LEFT_BEHIND[2:]
+    refused(tmp_path, ["-m", "32", "-kernel", guest("hello"), *LEFT_BEHIND[:2], *timeline, *words]
+            if "-m" not in words else ["-kernel", guest("hello"), *LEFT_BEHIND, *words], *texts)
+
+
+@pytest.mark.parametrize("words, text", [
+    (["-S"], "-kernel"),
+    (["-initrd", "i"], "-kernel"),
+    (["-machine", "none", "-append", "x"], "-kernel"),
+    (["-machine", "none", "-initrd", "x"], "-kernel"),
+])
+def test_what_needs_a_kernel_says_so(tmp_path, words, text):
+    refused(tmp_path, words, text)
+
+
+def test_a_log_level_that_does_not_exist(tmp_path):
+    refused(tmp_path, ["-kernel", guest("hello")], "STRATOVIRT_LOG_LEVEL", "loud", env={"STRATOVIRT_LOG_LEVEL": "loud"})
+
+
+def test_an_old_timeline_survives_a_start_that_fails(tmp_path):
+    (tmp_path / "timeline").write_text("precious")
+    refused(tmp_path, ["-kernel", "/nowhere", "-boot-timeline", "timeline"], "/nowhere")
+    assert (tmp_path / "timeline").read_text() == "precious"
+
+
+def test_a_serial_file_survives_a_kernel_that_is_none(tmp_path):
+    (tmp_path / "out").write_text("precious")
+    (tmp_path / "kernel").write_text("words")
+    refused(tmp_path, ["-kernel", "kernel", "-serial", "file,path=out", *DAEMON], "kernel")
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_a_socket_that_somebody_listens_on_is_left_to_him(tmp_path):
+    import socket
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused(tmp_path, ["-kernel", guest("hello"), "-qmp", f"tcp:127.0.0.1:{port},server,nowait"], "-qmp", str(port))
+
+
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")
+@pytest.mark.parametrize("before", ["mount --bind /dev/null /dev/kvm", "mount --bind /etc/hostname /dev/kvm", "mount -t tmpfs none /dev"],
+                         ids=["another device", "a file", "nothing"])
+def test_without_kvm_it_says_so(tmp_path, before):
+    prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", before + ' && exec "$0" "$@"']
+    refused(tmp_path, ["-kernel", guest("hello"), *LEFT_BEHIND], "/dev/kvm", prefix=prefix)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or os.stat("/dev/kvm").st_mode & 0o006 != 0, reason="anybody may open this /dev/kvm")
+def test_a_kvm_that_we_may_not_open(tmp_path):
+    prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    refused(tmp_path, ["-kernel", guest("hello")], "/dev/kvm", "ermission", prefix=prefix)

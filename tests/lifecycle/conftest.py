@@ -1,0 +1,15 @@
+"""Whole-program tests with the freestanding guests of guests/: they need /dev/kvm, real or emulated, and no Linux."""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+
+from vmm import start_vmm  # noqa: E402,F401  (a fixture)
+
+
+def pytest_collection_modifyitems(items):
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="/dev/kvm can't be opened"))
