@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "config/device_tables.h"
 #include "config/option_tables.h"
 #include "config/socket_address.h"
 #include "config/topology.h"
@@ -343,8 +344,8 @@ constexpr Option kOptions[] = {
 
     {"drive", {}, kRequired, true, "id=ID,file=FILE[,...]", "a disk image", apply_drive},
     {"netdev", {}, kRequired, true, "BACKEND,id=ID[,...]", "a network backend", apply_netdev},
-    {"device", {}, kRequired, true, "DRIVER,id=ID[,...]", "a device", apply_device},
-    {"object", {}, kRequired, true, "TYPE,id=ID[,...]", "a backend object", apply_object},
+    {"device", {}, kRequired, true, "DRIVER,id=ID[,...]", "a device", apply_device, kDeviceTables},
+    {"object", {}, kRequired, true, "TYPE,id=ID[,...]", "a backend object", apply_object, kBackendTables},
     {"global", {}, kRequired, true, "DRIVER.PROPERTY=VALUE", "a property of all devices of a driver", apply_global},
     {"smbios", {}, kRequired, true, "type=N[,...]", "an SMBIOS structure", apply_smbios},
 

@@ -1,0 +1,79 @@
+#include "config/device_config.h"
+
+#include <gtest/gtest.h>
+
+#include "config/device_tables.h"
+
+namespace strato {
+namespace {
+
+Result<DeviceConfig> device(std::string_view text) {
+  const Result<ObjectOptions> options = split_object_options(text, "driver");
+  if (!options) return std::unexpected(options.error());
+  return parse_device(*options);
+}
+
+Result<BackendConfig> backend(std::string_view text) {
+  const Result<ObjectOptions> options = split_object_options(text, "qom-type");
+  if (!options) return std::unexpected(options.error());
+  return parse_backend(*options);
+}
+
+std::string failure(std::string_view text) {
+  const Result<DeviceConfig> parsed = device(text);
+  return parsed ? "accepted" : parsed.error().text();
+}
+
+TEST(DeviceConfigTest, AnRngWithAndWithoutALimiter) {
+  EXPECT_EQ(std::get<VirtioRngConfig>(*device("virtio-rng-device,rng=r,id=d")),
+            (VirtioRngConfig{.id = "d", .rng = "r"}));
+  EXPECT_EQ(std::get<VirtioRngConfig>(*device("virtio-rng-device,rng=r,id=d,max-bytes=1024,period=1000")),
+            (VirtioRngConfig{.id = "d", .rng = "r", .max_bytes = 1024, .period_ms = 1000}));
+}
+
+TEST(DeviceConfigTest, TheRateOfAnRngHasItsLimits) {
+  const auto with = [](std::string_view limiter) {
+    return failure("virtio-rng-device,rng=r,id=d," + std::string(limiter));
+  };
+  EXPECT_EQ(with("max-bytes=64,period=1000"), "accepted");
+  EXPECT_EQ(with("max-bytes=1,period=15"), "accepted");
+  EXPECT_EQ(with("max-bytes=1000000000,period=1000"), "accepted");
+  EXPECT_EQ(with("max-bytes=86400000000000,period=86400000"), "accepted");
+  const std::string rate = "must be 64 to 1000000000 bytes per second";
+  EXPECT_NE(with("max-bytes=63,period=1000").find(rate), std::string::npos);
+  EXPECT_NE(with("max-bytes=1,period=16").find(rate), std::string::npos);
+  EXPECT_NE(with("max-bytes=1000001,period=1").find(rate), std::string::npos);
+  EXPECT_NE(with("max-bytes=1000000001,period=1000").find(rate), std::string::npos);
+}
+
+struct BadRow {
+  std::string_view text;
+  std::string_view message;
+};
+
+TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
+  constexpr BadRow kRows[] = {
+      {"virtio-rng-device,id=d", "-device: 'virtio-rng-device,id=d': needs rng= (id of an -object rng-random)"},
+      {"virtio-rng-device,rng=r,id=d,max-bytes=100", "max-bytes= and period= need each other"},
+      {"virtio-rng-device,rng=r,id=d,period=100", "max-bytes= and period= need each other"},
+      {"virtio-rng-device,rng=r,id=d,max-bytes=0,period=1", "max-bytes=0: must be 1.."},
+      {"virtio-rng-device,rng=r,id=d,max-bytes=64,period=0", "period=0: must be 1..86400000"},
+      {"virtio-rng-device,rng=r,id=d,max-bytes=99999999999999999999,period=1", "must be 1.."},
+      {"virtio-rng-device,rng=r,id=d,bus=pcie.0", "unknown property 'bus'"},
+      {"virtio-rng-pci,rng=r,id=d", "-device virtio-rng-pci,rng=r,id=d: unsupported device"},
+  };
+  for (const BadRow& row : kRows) {
+    EXPECT_NE(failure(row.text).find(row.message), std::string::npos) << row.text << "\n  said: " << failure(row.text);
+  }
+}
+
+TEST(BackendConfigTest, ARandomSourceNeedsItsFile) {
+  EXPECT_EQ(std::get<RngRandomConfig>(*backend("rng-random,id=r,filename=/dev/urandom")),
+            (RngRandomConfig{.id = "r", .filename = "/dev/urandom"}));
+  EXPECT_EQ(backend("rng-random,id=r").error().text(),
+            "-object: 'rng-random,id=r': needs filename= (where the bytes come from: /dev/urandom)");
+  EXPECT_EQ(backend("rng-egd,id=r").error().text(), "-object rng-egd,id=r: unsupported type");
+}
+
+}  // namespace
+}  // namespace strato
