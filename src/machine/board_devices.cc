@@ -1,6 +1,5 @@
 #include "machine/board_devices.h"
 
-#include <fmt/format.h>
 #include <time.h>
 
 #include "arch/platform.h"
@@ -8,22 +7,12 @@
 #include "devices/i8042.h"
 #include "devices/power_ports.h"
 #include "hypervisor/kvm/irq.h"
-#include "state/format.h"
+#include "machine/saved_state.h"
 
 namespace strato {
 namespace {
 
 constexpr std::string_view kSerialName = "serial0";
-
-// The state of a component in a saved machine; none when there is no saved machine.
-template <class State>
-Result<std::optional<State>> saved_state(const SavedMachine* saved, std::string_view name) {
-  if (saved == nullptr) return std::nullopt;
-  const SavedComponent* component = saved->find(name);
-  if (component == nullptr) return std::unexpected(Error::invalid(fmt::format("-incoming: no state of {}", name)));
-  State state = STRATO_TRY(state::from_bytes<State>(component->state));
-  return state;
-}
 
 }  // namespace
 

@@ -66,6 +66,7 @@ Result<> Microvm::open_back_ends() {
     STRATO_TRY(check_shape(incoming_->machine.shape, shape()));
     state_ = RunState::InMigrate;
   }
+  virtio_back_ends_ = STRATO_TRY(open_virtio_back_ends(plan_.virtio_mmio));
   return {};
 }
 
@@ -174,7 +175,14 @@ Result<> Microvm::make_devices() {
   args.on_reset = [this] { post_reset(); };
   args.on_progress = [this](std::string_view stage) { timeline_.mark(stage); };
   args.saved = incoming_ ? &incoming_->machine : nullptr;
-  devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
+  board_devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
+  virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
+                                                          .mmio_bus = mmio_bus_,
+                                                          .memory = memory_,
+                                                          .clock = loop_.clock(),
+                                                          .plans = plan_.virtio_mmio,
+                                                          .back_ends = std::move(virtio_back_ends_),
+                                                          .saved = args.saved}));
   return {};
 }
 
@@ -223,10 +231,16 @@ void Microvm::post_vcpu_end(VcpuEnd ended) {
 
 // --- life cycle
 
+std::vector<Component*> Microvm::device_components() {
+  std::vector<Component*> all = board_devices_->components();
+  for (Component* device : virtio_devices_->components()) all.push_back(device);
+  return all;
+}
+
 std::vector<Component*> Microvm::components() {
   std::vector<Component*> all = platform_->components();
   for (const std::unique_ptr<Component>& vcpu : vcpu_components_) all.push_back(vcpu.get());
-  for (Component* device : devices_->components()) all.push_back(device);
+  for (Component* device : device_components()) all.push_back(device);
   return all;
 }
 
@@ -242,7 +256,7 @@ Result<> Microvm::start() {
 }
 
 void Microvm::resume_all() {
-  for (Component* device : devices_->components()) device->resume();
+  for (Component* device : device_components()) device->resume();
   for (Component* component : platform_->components()) component->resume();
   vcpus_.resume();
 }
@@ -252,7 +266,7 @@ void Microvm::pause_all(Done then) {
   Countdown vcpus(loop_, alive_.token(), [this, then = std::move(then)]() mutable {
     Countdown rest(loop_, alive_.token(), std::move(then));
     for (Component* component : platform_->components()) component->pause(rest.part());
-    for (Component* device : devices_->components()) device->pause(rest.part());
+    for (Component* device : device_components()) device->pause(rest.part());
   });
   vcpus_.park([&vcpus] { return vcpus.part(); });
 }
@@ -314,7 +328,7 @@ void Microvm::reset_guest() {
   }
   in_transition_ = true;
   resetting_ = true;
-  pause_all([this] {
+  Done restart = [this] {
     resetting_ = false;
     if (const Result<> restarted = restart_guest(); !restarted) {
       fail(restarted.error().text());
@@ -323,7 +337,14 @@ void Microvm::reset_guest() {
     for (MachineObserver* observer : observers_) observer->on_reset(ShutdownCause::GuestReset);
     if (state_ == RunState::Running) resume_all();
     end_transition();
-  });
+  };
+  pause_all([this, restart = std::move(restart)]() mutable { reset_all(std::move(restart)); });
+}
+
+// To power-on state. All is parked and quiet. `then` runs on the control loop, never from inside this call.
+void Microvm::reset_all(Done then) {
+  Countdown all(loop_, alive_.token(), std::move(then));
+  for (Component* component : components()) component->reset(all.part());
 }
 
 // What the guest asked for while it was being stopped or saved is not forgotten.
@@ -333,9 +354,8 @@ void Microvm::end_transition() {
   if (std::exchange(power_off_wanted_, false)) post_power_off();
 }
 
-// Power-on state again, with the kernel and the tables that the guest may have overwritten. All is parked and quiet.
+// The kernel and the tables again, which the guest may have overwritten. All was reset.
 Result<> Microvm::restart_guest() {
-  for (Component* component : components()) component->reset([] {});
   STRATO_TRY(load_kernel(boot::RamContents::Used));
   return set_boot_entry();
 }
@@ -396,6 +416,7 @@ MachineShape Microvm::shape() const {
   if (config_.serial) shape.components.emplace_back("serial0");
   if (plan_.platform.pit) shape.components.emplace_back("pit");
   if (!plan_.guest_has_acpi) shape.components.emplace_back("cmos_rtc");
+  for (const VirtioMmioPlan& device : plan_.virtio_mmio) shape.components.push_back(device.component);
   return shape;
 }
 

@@ -19,6 +19,7 @@
 #include "machine/machine.h"
 #include "machine/microvm_plan.h"
 #include "machine/vcpu_group.h"
+#include "machine/virtio_mmio_devices.h"
 #include "memory/memory_map.h"
 #include "migration/saved_machine.h"
 
@@ -67,6 +68,7 @@ class Microvm final : public Machine {
   void pause_all(Done then);
   void resume_all();
   void reset_guest();
+  void reset_all(Done then);
   Result<> restart_guest();
   void end_transition();
   void guest_stopped(ShutdownCause cause);
@@ -77,6 +79,7 @@ class Microvm final : public Machine {
   void saved(bool resume, Result<> outcome, Reply reply);
 
   MachineShape shape() const;
+  std::vector<Component*> device_components();
   std::vector<Component*> components();
 
   const VmConfig config_;
@@ -89,6 +92,7 @@ class Microvm final : public Machine {
   std::optional<boot::BootSources> boot_sources_;
   std::optional<OpenedMachine> incoming_;
   std::unique_ptr<Chardev> serial_backend_;
+  std::vector<VirtioBackEnd> virtio_back_ends_;  // until the devices are made
 
   const Kvm kvm_;
   const Vm vm_;
@@ -98,7 +102,8 @@ class Microvm final : public Machine {
   IoBus mmio_bus_{0};
   std::unique_ptr<arch::Platform> platform_;
   std::optional<boot::BootEntry> boot_entry_;
-  std::unique_ptr<BoardDevices> devices_;
+  std::unique_ptr<BoardDevices> board_devices_;
+  std::unique_ptr<VirtioMmioDevices> virtio_devices_;
   VcpuGroup vcpus_;
   std::vector<std::unique_ptr<Component>> vcpu_components_;
 

@@ -14,8 +14,6 @@ Result<> refuse(std::string_view option, const std::vector<ObjectOptions>& objec
 Result<> refuse_unsupported(const VmConfig& config) {
   STRATO_TRY(refuse("-drive", config.drives));
   STRATO_TRY(refuse("-netdev", config.netdevs));
-  STRATO_TRY(refuse("-device", config.devices));
-  STRATO_TRY(refuse("-object", config.objects));
   STRATO_TRY(refuse("-numa", config.numa));
   STRATO_TRY(refuse("-smbios", config.smbios));
   if (!config.memory_path.empty()) {
@@ -57,6 +55,8 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   plan.platform.pit =
       config.machine.pit == OnOffAuto::On || (config.machine.pit == OnOffAuto::Auto && !plan.guest_has_acpi);
   plan.platform.pmu = config.cpu.pmu;
+  plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(config, plan.guest_has_acpi));
+  for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
   plan.tables.ioapics = {boot::IoApic{}};
   if (config.serial) {
     plan.tables.serial = boot::SerialPort{static_cast<uint16_t>(map.serial.base), map.serial_gsi};

@@ -6,6 +6,7 @@
 #include "boot/platform_tables.h"
 #include "boot/x86_memory_map.h"
 #include "config/vm_config.h"
+#include "machine/virtio_mmio_plan.h"
 #include "migration/saved_machine.h"
 
 namespace strato {
@@ -15,6 +16,7 @@ struct MicrovmPlan {
   std::vector<arch::Region> ram;
   arch::PlatformConfig platform;
   boot::PlatformTables tables;  // without the processors, whose ids only the Platform knows
+  std::vector<VirtioMmioPlan> virtio_mmio;
   // Whether the guest is going to use ACPI: else it needs the old timer, clock and keyboard controller.
   bool guest_has_acpi = true;
 };

@@ -1,0 +1,53 @@
+#include "lib/virtio_mmio.h"
+
+#include "lib/boot_info.h"
+
+namespace guest {
+
+uint64_t VirtioMmio::device_features() const {
+  write(kDeviceFeaturesSel, 0);
+  const uint64_t low = read(kDeviceFeatures);
+  write(kDeviceFeaturesSel, 1);
+  return low | static_cast<uint64_t>(read(kDeviceFeatures)) << 32;
+}
+
+void VirtioMmio::set_driver_features(uint64_t features) const {
+  write(kDriverFeaturesSel, 0);
+  write(kDriverFeatures, static_cast<uint32_t>(features));
+  write(kDriverFeaturesSel, 1);
+  write(kDriverFeatures, static_cast<uint32_t>(features >> 32));
+}
+
+// Linux drivers/virtio/virtio_mmio.c: <size>@<base, hexadecimal>:<interrupt>
+VirtioMmio find_virtio_mmio() {
+  const Text value = word_value("virtio_mmio.device");
+  VirtioMmio found;
+  size_t i = 0;
+  while (i < value.size && value.data[i] != 'x') i++;
+  for (i++; i < value.size && value.data[i] != ':'; i++) {
+    const char c = value.data[i];
+    found.base = found.base * 16 + static_cast<uint64_t>(c <= '9' ? c - '0' : c - 'a' + 10);
+  }
+  for (i++; i < value.size; i++) found.gsi = found.gsi * 10 + static_cast<uint32_t>(value.data[i] - '0');
+  return found;
+}
+
+void SplitRing::clear() {
+  auto* bytes = reinterpret_cast<volatile uint8_t*>(this);
+  for (size_t i = 0; i < sizeof(*this); i++) bytes[i] = 0;
+}
+
+void SplitRing::set(uint32_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next) {
+  desc[index].addr = addr;
+  desc[index].len = len;
+  desc[index].flags = flags;
+  desc[index].next = next;
+}
+
+void SplitRing::submit(uint16_t head) {
+  avail.ring[avail.index % kSize] = head;
+  asm volatile("" ::: "memory");  // x86 keeps stores in order
+  avail.index = static_cast<uint16_t>(avail.index + 1);
+}
+
+}  // namespace guest

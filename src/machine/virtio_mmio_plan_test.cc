@@ -1,0 +1,62 @@
+#include "machine/virtio_mmio_plan.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace strato {
+namespace {
+
+ObjectOptions options(std::string_view text) {
+  return *split_object_options(text, "");
+}
+
+VmConfig with_devices(int count) {
+  VmConfig config;
+  config.objects.push_back(options("rng-random,id=r,filename=/dev/urandom"));
+  for (int i = 0; i < count; ++i) config.devices.push_back(options(fmt::format("virtio-rng-device,rng=r,id=d{}", i)));
+  return config;
+}
+
+TEST(VirtioMmioPlanTest, WindowsFollowEachOtherAndInterruptsAreNobodyElses) {
+  const Result<std::vector<VirtioMmioPlan>> plans = plan_virtio_mmio(with_devices(2), true);
+  ASSERT_TRUE(plans.has_value());
+  ASSERT_EQ(plans->size(), 2U);
+  EXPECT_EQ((*plans)[0].component, "virtio_mmio0");
+  EXPECT_EQ((*plans)[0].window.base, 0xf0100000U);
+  EXPECT_EQ((*plans)[0].window.size_bytes, 0x200U);
+  EXPECT_EQ((*plans)[0].window.gsi, 5U);
+  EXPECT_EQ((*plans)[0].window.uid, 0U);
+  EXPECT_EQ((*plans)[1].window.base, 0xf0100200U);
+  EXPECT_EQ((*plans)[1].window.gsi, 6U);
+  EXPECT_EQ((*plans)[1].window.uid, 1U);
+  EXPECT_EQ((*plans)[1].id(), "d1");
+}
+
+TEST(VirtioMmioPlanTest, AGuestWithAcpiHas18InterruptsAndNoneTwice) {
+  const Result<std::vector<VirtioMmioPlan>> plans = plan_virtio_mmio(with_devices(18), true);
+  ASSERT_TRUE(plans.has_value());
+  std::set<uint32_t> gsis;
+  for (const VirtioMmioPlan& plan : *plans) gsis.insert(plan.window.gsi);
+  EXPECT_EQ(gsis.size(), 18U);
+  EXPECT_FALSE(gsis.contains(16));  // the event device
+  EXPECT_EQ(*gsis.rbegin(), 23U);
+  EXPECT_EQ(plan_virtio_mmio(with_devices(19), true).error().text(),
+            "-device d18: no interrupt is left for it: this machine has 18");
+}
+
+TEST(VirtioMmioPlanTest, AGuestWithoutAcpiHas11) {
+  EXPECT_TRUE(plan_virtio_mmio(with_devices(11), false).has_value());
+  EXPECT_EQ(plan_virtio_mmio(with_devices(12), false).error().text(),
+            "-device d11: no interrupt is left for it: this machine has 11");
+}
+
+TEST(VirtioMmioPlanTest, AnRngWithoutItsSourceIsRefused) {
+  VmConfig config = with_devices(1);
+  config.objects.clear();
+  EXPECT_EQ(plan_virtio_mmio(config, true).error().text(), "-device d0: rng=r: no -object rng-random has id=r");
+}
+
+}  // namespace
+}  // namespace strato

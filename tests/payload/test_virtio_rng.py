@@ -1,0 +1,170 @@
+"""virtio_rng: a driver on virtio-mmio gets random bytes, whatever it or another did to the device before."""
+import re
+import time
+
+import pytest
+from vmm import guest, run_to_end
+
+SOURCE = ("-object", "rng-random,id=rng0,filename=/dev/urandom")
+DEVICE = (*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=rng0dev")
+LIMITED = (*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=rng0dev,max-bytes=64,period=")
+
+# What a hostile driver does (guests/virtio_rng.cc) -> what the VMM says of it, the status that the driver sees then, and a value.
+OK, NEEDS_RESET, FEATURES = 0xf, 0x4f, 0xb
+CASES = {
+    "widths": ("register write that is not 4 bytes wide and aligned", 0, 0),
+    "beyond": (None, 0, 0xffffffffffffffff),
+    "late_features": ("features after FEATURES_OK", FEATURES, 0),
+    "unknown_features": ("features that are not offered", 3, 3),
+    "no_features_ok": ("DRIVER_OK before FEATURES_OK", 0, 0),
+    "late_queue": ("queue setup at the wrong time", OK, 16),
+    "status_back": ("status that goes back without a reset", OK, OK),
+    "absent_queue": ("notification of a queue that does not run", OK, 0),
+    "queue_0": ("", FEATURES, 0),
+    "queue_3": ("", FEATURES, 0),
+    "queue_32769": ("", FEATURES, 0),
+    "ring_outside": ("", FEATURES, 0),
+    "ring_on_device": ("", FEATURES, 0),
+    "ring_overlap": ("", FEATURES, 0),
+    "desc_loop": ("", NEEDS_RESET, 0),
+    "head_beyond": ("", NEEDS_RESET, 0),
+    "next_beyond": ("", NEEDS_RESET, 0),
+    "avail_jump": ("", NEEDS_RESET, 0),
+    "hole": ("", NEEDS_RESET, 0),
+    "on_mmio": ("", NEEDS_RESET, 0),
+    "wrapping": ("", NEEDS_RESET, 0),
+    "over_the_ring": ("", NEEDS_RESET, 0),
+    "writable_first": ("", NEEDS_RESET, 0),
+    "nothing_writable": ("a buffer without room for a random byte", OK, 0),
+    "zero_length": ("a buffer without room for a random byte", OK, 0),
+    "four_gib_less_1": (None, OK, 65536),
+    "four_gib": ("", NEEDS_RESET, 0),
+    "odd_table": ("", NEEDS_RESET, 0),
+    "resets": (None, 0, 0),
+}
+
+
+def answers(text):
+    """What each request got, as bytes."""
+    found = [(int(length), bytes.fromhex(data)) for length, data in re.findall(r"^bytes\.\d+=(\d+) ([0-9a-f]*)$", text, re.M)]
+    assert all(length == len(data) for length, data in found)
+    return [data for _, data in found]
+
+
+def check_answers(text, length=64):
+    first, second = answers(text)
+    assert len(first) == len(second) == length
+    assert first != second
+    assert bytes(length) not in (first, second)
+    assert "rng=end" in text
+
+
+@pytest.mark.parametrize("kernel", ["virtio_rng", "virtio_rng64", "virtio_rng.bzimage"])
+@pytest.mark.parametrize("machine", ["microvm", "microvm,acpi=off"])
+def test_a_driver_gets_random_bytes_by_interrupts(start_vmm, kernel, machine):
+    vmm = run_to_end(start_vmm, *DEVICE, kernel=guest(kernel), machine=machine)
+    check_answers(vmm.text())
+    values = vmm.values()
+    assert values["device"] == "0xf0100000 5 4"
+    assert int(values["features"], 16) >> 32 & 1
+    assert int(values["interrupts"]) == 2
+    assert vmm.stderr() == ""
+
+
+def test_memory_that_others_share_works_as_well(start_vmm):
+    check_answers(run_to_end(start_vmm, *DEVICE, kernel=guest("virtio_rng"), machine="microvm,mem-share=on").text())
+
+
+def test_without_a_device_there_is_no_argument_and_no_thread(start_vmm):
+    vmm = run_to_end(start_vmm, kernel=guest("virtio_rng"))
+    assert vmm.values()["device"] == "none"
+
+
+def test_the_bytes_are_those_of_the_file(start_vmm, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(128)))
+    vmm = run_to_end(start_vmm, "-object", f"rng-random,id=r,filename={source}", "-device", "virtio-rng-device,rng=r,id=d",
+                     kernel=guest("virtio_rng"))
+    assert b"".join(answers(vmm.text())) == bytes(range(128))
+
+
+def test_the_limiter_makes_the_second_request_wait(start_vmm):
+    vmm = start_vmm(*LIMITED[:-1], LIMITED[-1] + "1000", kernel=guest("virtio_rng"))
+    vmm.wait_for(r"asked=1\n")
+    began = time.monotonic()
+    assert vmm.wait() == 0
+    check_answers(vmm.text())
+    assert time.monotonic() - began > 0.8
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, case):
+    said, status, value = CASES[case]
+    vmm = start_vmm(*DEVICE, kernel=guest("virtio_rng"), append=f"bad={case}")
+    assert vmm.wait() == 0, vmm.stderr()
+    assert f"bad={case} {status:#x} {value:#x}\n" in vmm.text()
+    check_answers(vmm.text())
+    errors = vmm.stderr()
+    if said is None:
+        assert errors == ""
+    else:
+        assert "refused: " + said in errors or "rng0dev: " + said in errors
+    assert len(errors.splitlines()) <= 100 and len(errors) <= 16384
+
+
+def test_a_request_that_waits_is_saved_and_answered_after_the_restore(start_vmm, tmp_path):
+    saved = tmp_path / "saved"
+    limited = (*LIMITED[:-1], LIMITED[-1] + "1000")
+    first = start_vmm(*limited, kernel=guest("virtio_rng"))
+    first.wait_for(r"asked=2\n")
+    first.qmp.command("stop")
+    first.qmp.command("migrate", uri=f"file:{saved}")
+    while first.qmp.command("query-migrate").get("status") not in ("completed", "failed"):
+        time.sleep(0.02)
+    first.qmp.command("quit")
+    assert first.wait() == 0
+    assert len(answers(first.text())) == 1
+
+    second = start_vmm("-incoming", f"file:{saved}", *limited, kernel=guest("virtio_rng"))
+    assert second.wait() == 0, second.stderr()
+    check_answers(first.text() + second.text())
+
+
+def test_stop_and_cont_lose_no_request(start_vmm):
+    vmm = start_vmm(*LIMITED[:-1], LIMITED[-1] + "1000", kernel=guest("virtio_rng"))
+    vmm.wait_for(r"asked=2\n")
+    for _ in range(5):
+        vmm.qmp.command("stop")
+        vmm.qmp.command("cont")
+    assert vmm.wait() == 0
+    check_answers(vmm.text())
+
+
+def test_a_guest_that_resets_finds_the_device_as_new(start_vmm):
+    vmm = start_vmm(*DEVICE, "-action", "reboot=reset", kernel=guest("virtio_rng"), append="end=reset")
+    vmm.wait_for(r"(?s)(rng=end.*){3}")
+    assert vmm.process.poll() is None
+
+
+def test_a_quit_while_a_request_waits_ends_the_process(start_vmm):
+    vmm = start_vmm(*LIMITED[:-1], LIMITED[-1] + "1000", kernel=guest("virtio_rng"))
+    vmm.wait_for(r"asked=2\n")
+    vmm.qmp.command("quit")
+    assert vmm.wait() == 0
+
+
+@pytest.mark.parametrize("options, message", [
+    (("-device", "virtio-rng-device,rng=rng0,id=d"), "rng=rng0: no -object rng-random has id=rng0"),
+    ((*SOURCE, "-device", "virtio-rng-device,id=d"), "needs rng="),
+    (("-object", "rng-random,id=rng0"), "needs filename="),
+    (("-object", "rng-random,id=rng0,filename=/nonexistent", "-device", "virtio-rng-device,rng=rng0,id=d"), "/nonexistent"),
+    (("-object", "rng-random,id=rng0,filename=/", "-device", "virtio-rng-device,rng=rng0,id=d"), "a directory"),
+    ((*DEVICE, "-device", "virtio-rng-device,rng=rng0,id=rng0dev"), "the id 'rng0dev' is taken"),
+    ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,max-bytes=10,period=1000"), "64 to 1000000000 bytes per second"),
+    ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,max-bytes=10"), "need each other"),
+    ((*SOURCE, *(word for n in range(19) for word in ("-device", f"virtio-rng-device,rng=rng0,id=d{n}"))), "no interrupt is left"),
+])
+def test_a_wrong_option_is_named(start_vmm, options, message):
+    vmm = start_vmm(*options, kernel=guest("virtio_rng"))
+    assert vmm.wait() == 1
+    assert message in vmm.stderr()
