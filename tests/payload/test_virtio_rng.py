@@ -1,4 +1,5 @@
 """virtio_rng: a driver on virtio-mmio gets random bytes, whatever it or another did to the device before."""
+import os
 import re
 import time
 
@@ -75,9 +76,27 @@ def test_memory_that_others_share_works_as_well(start_vmm):
     check_answers(run_to_end(start_vmm, *DEVICE, kernel=guest("virtio_rng"), machine="microvm,mem-share=on").text())
 
 
-def test_without_a_device_there_is_no_argument_and_no_thread(start_vmm):
+def test_without_a_device_there_is_no_argument(start_vmm):
     vmm = run_to_end(start_vmm, kernel=guest("virtio_rng"))
     assert vmm.values()["device"] == "none"
+
+
+@pytest.mark.parametrize("devices, threads", [((), 0), (DEVICE, 1), ((*DEVICE, "-device", "virtio-rng-device,rng=rng0,id=second"), 1)])
+def test_the_io_thread_is_there_when_a_device_is(start_vmm, devices, threads):
+    vmm = start_vmm("-S", *devices, kernel=guest("virtio_rng"))
+    assert vmm.qmp.command("query-status")["status"] == "prelaunch"
+    names = [open(f"/proc/{vmm.pid}/task/{task}/comm").read().strip() for task in os.listdir(f"/proc/{vmm.pid}/task")]
+    assert names.count("io") == threads, names
+
+
+def test_a_machine_that_has_not_run_is_saved_with_its_device(start_vmm, tmp_path):
+    first = start_vmm("-S", *DEVICE, kernel=guest("virtio_rng"))
+    first.qmp.command("migrate", uri=f"file:{tmp_path}/saved")
+    while first.qmp.command("query-migrate").get("status") not in ("completed", "failed"):
+        time.sleep(0.02)
+    second = start_vmm("-incoming", f"file:{tmp_path}/saved", *DEVICE, kernel=guest("virtio_rng"))
+    assert second.wait() == 0, second.stderr()
+    check_answers(second.text())
 
 
 def test_the_bytes_are_those_of_the_file(start_vmm, tmp_path):
