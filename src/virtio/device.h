@@ -35,9 +35,11 @@ struct SharedMemory {
 };
 
 // What a transport (or machine) asks of a device. A device knows no transport, address, fd of an interrupt or
-// hypervisor. Threads: the transport makes these calls one after the other, on any thread (vCPU, control, or the one
-// that called a `done`), never with a lock held. The device posts to its loops what belongs there. A `done` may be
-// called at once, and on any thread.
+// hypervisor.
+// Threads: config_written(), start() and all below it come one after the other, on any thread (vCPU, control, or the
+// one that called a `done`), with no lock held; the device posts to its loops what belongs there. A `done` may be
+// called at once, and on any thread. The other calls only tell what is fixed, and may come at any time, on any thread,
+// under a lock of the transport.
 class Device {
  public:
   virtual ~Device() = default;
