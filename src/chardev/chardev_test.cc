@@ -21,6 +21,7 @@
 #include "chardev/pty_chardev.h"
 #include "chardev/socket_chardev.h"
 #include "chardev/stdio_chardev.h"
+#include "chardev/stream_chardev.h"
 #include "chardev/terminal.h"
 #include "testing/manual_clock.h"
 
@@ -385,6 +386,47 @@ TEST_F(EscapeFilterTest, EscapeMayBeSplitOverTwoReads) {
   EXPECT_EQ(filter("a\x01"), "a");
   EXPECT_EQ(filter("xb"), "b");
   EXPECT_EQ(quits, 1);
+}
+
+// A device that, as the UART, asks for more only when it has once answered that there is no room.
+class SmallDevice final : public ChardevHandler {
+ public:
+  size_t input_room() override {
+    const size_t room = 16 - held;
+    refused = refused || room == 0;
+    return room;
+  }
+  void on_input(std::span<const std::byte> data) override {
+    for (const std::byte byte : data) input.push_back(static_cast<char>(byte));
+    held += data.size();
+  }
+
+  std::string input;
+  size_t held = 0;
+  bool refused = false;
+};
+
+TEST_F(ChardevTest, FilteredInputOfMoreThanTheDeviceHoldsArrivesWhole) {
+  FdPair pipe = make_pipe();
+  StreamChardev::Hooks hooks;
+  hooks.filter = [](std::span<std::byte> data) { return data; };
+  StreamChardev chardev(loop, "test", std::move(hooks));
+  ASSERT_TRUE(chardev.open(*ByteFd::own(std::move(pipe.first)), nullptr));
+  SmallDevice small;
+  chardev.attach(&small);
+  const std::string text = "echo a line that is longer than sixteen bytes; echo more";
+
+  put(pipe.second.get(), text.substr(0, 40));
+  settle();
+  put(pipe.second.get(), text.substr(40));
+  for (int drained = 0; drained < 10; ++drained) {
+    settle();
+    small.held = 0;
+    if (std::exchange(small.refused, false)) chardev.resume_input();
+  }
+
+  EXPECT_EQ(small.input, text);
+  chardev.attach(nullptr);
 }
 
 // --- terminal ---

@@ -64,7 +64,7 @@ void StreamChardev::resume_input() {
 }
 
 void StreamChardev::start_input() {
-  if (handler_ != nullptr && !backlog_.empty()) deliver(std::exchange(backlog_, {}));
+  deliver({});
   if (in_ == nullptr || handler_ == nullptr) return;
   if (!always_ready_) {
     in_watch_.set_events(EPOLLIN);
@@ -109,14 +109,19 @@ void StreamChardev::read_some() {
   if (always_ready_) start_input();
 }
 
-// First come, first served: what waits in the backlog goes first.
+// First come, first served. Goes on until the device says that it has no room: only after that answer does it call
+// resume_input() for the rest.
 void StreamChardev::deliver(std::span<const std::byte> data) {
-  const size_t room = backlog_.empty() && handler_ != nullptr ? handler_->input_room() : 0;
-  const std::span<const std::byte> now = data.first(std::min(room, data.size()));
-  const std::span<const std::byte> later =
-      data.subspan(now.size()).first(std::min(kMaxBacklogBytes - backlog_.size(), data.size() - now.size()));
-  backlog_.insert(backlog_.end(), later.begin(), later.end());
-  if (!now.empty()) handler_->on_input(now);
+  const std::span<const std::byte> kept = data.first(std::min(kMaxBacklogBytes - backlog_.size(), data.size()));
+  backlog_.insert(backlog_.end(), kept.begin(), kept.end());
+  while (handler_ != nullptr && !backlog_.empty()) {
+    const size_t room = std::min(handler_->input_room(), backlog_.size());
+    if (room == 0) return;
+    const auto end = backlog_.begin() + static_cast<ptrdiff_t>(room);
+    const std::vector<std::byte> piece(backlog_.begin(), end);
+    backlog_.erase(backlog_.begin(), end);
+    handler_->on_input(piece);
+  }
 }
 
 void StreamChardev::end_input() {
