@@ -72,7 +72,7 @@ Result<std::unique_ptr<VirtioMmioDevices>> VirtioMmioDevices::create(Args args) 
 }
 
 Result<> VirtioMmioDevices::add(const Args& args, const VirtioMmioPlan& plan, VirtioBackEnd back_end) {
-  std::optional<virtio::TransportMmioState> state =
+  const std::optional<virtio::TransportMmioState> state =
       STRATO_TRY(saved_state<virtio::TransportMmioState>(args.saved, plan.component));
   const std::vector<std::byte>* device_state = state ? &state->device : nullptr;
   std::unique_ptr<virtio::Device> device = STRATO_TRY(
@@ -92,7 +92,7 @@ Result<> VirtioMmioDevices::add(const Args& args, const VirtioMmioPlan& plan, Vi
   virtio::TransportMmio::Args transport{
       .name = plan.component, .memory = args.memory, .interrupt = *slot->interrupt, .doorbells = std::move(doorbells)};
   virtio::TransportMmio::Plug plug{.device = std::move(device), .loops = {&io_thread_->loop()}};
-  slot->transport = STRATO_TRY(virtio::TransportMmio::create(std::move(transport), std::move(plug), std::move(state)));
+  slot->transport = STRATO_TRY(virtio::TransportMmio::create(std::move(transport), std::move(plug), state));
   slot->transport->pause([] {});  // as everything is before the machine runs
   STRATO_TRY(mmio_bus_.add({plan.window.base, plan.window.size_bytes, plan.component,
                             std::shared_ptr<IoDevice>(slot, slot->transport.get())}));
