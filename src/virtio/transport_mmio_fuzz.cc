@@ -58,13 +58,12 @@ class Session {
 
  private:
   std::unique_ptr<TransportMmio> make(std::optional<TransportMmio::Plug> plugged,
-                                      std::optional<TransportMmioState> state) {
+                                      const std::optional<TransportMmioState>& state) {
     TransportMmio::Args args{.name = "fuzz",
                              .memory = world_.ram.map(),
                              .interrupt = world_.line,
                              .doorbells = {&world_.doorbells[0], &world_.doorbells[1]}};
-    Result<std::unique_ptr<TransportMmio>> made =
-        TransportMmio::create(std::move(args), std::move(plugged), std::move(state));
+    Result<std::unique_ptr<TransportMmio>> made = TransportMmio::create(std::move(args), std::move(plugged), state);
     STRATO_ASSERT(made.has_value());
     return *std::move(made);
   }

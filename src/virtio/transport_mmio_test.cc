@@ -43,8 +43,8 @@ class TransportMmioTest : public ::testing::Test {
     return {.device = std::move(made), .loops = {loop_.get()}};
   }
   std::unique_ptr<TransportMmio> make(std::optional<TransportMmio::Plug> plugged,
-                                      std::optional<TransportMmioState> state = std::nullopt) {
-    Result<std::unique_ptr<TransportMmio>> made = TransportMmio::create(args(), std::move(plugged), std::move(state));
+                                      const std::optional<TransportMmioState>& state = std::nullopt) {
+    Result<std::unique_ptr<TransportMmio>> made = TransportMmio::create(args(), std::move(plugged), state);
     EXPECT_TRUE(made.has_value()) << made.error().text();
     return *std::move(made);
   }
