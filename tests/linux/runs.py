@@ -1,0 +1,135 @@
+"""The runs: which kernel, in which machine, to which end; and what came out."""
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+
+from vmm import ROOT, SCALE, binary
+
+HERE = pathlib.Path(__file__).resolve().parent
+WITH_KVM = os.path.join(ROOT, "tools", "with-kvm")
+BED_FAILED = 125  # not the command: the emulator of a bed may end, and the bed is started anew
+LIMIT = 400  # seconds for one run; a boot takes 10 on a quiet machine
+WORDS = "console=ttyS0 quiet panic=-1"
+QEMU_MACHINE = "microvm,rtc=on,pit=off,pic=off"  # without its RTC Linux polls for one, and complains
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    flavour: str = "cloud"
+    file: str = "vmlinux"
+    programs: str = ""  # added to the initramfs
+    smp: str = "1"
+    memory: str = "256M"
+    machine: str = "microvm"
+    words: str = ""  # appended to WORDS
+    extra: tuple = ()
+    serial: str = "stdio"  # "file" and "report": their content is printed afterwards
+    scenario: str = ""  # function of scenarios.py that does it instead
+    qemu: bool = False
+
+    @property
+    def image(self):
+        return self.flavour, self.programs
+
+
+RUNS = {
+    "bzImage": Run(file="bzImage", memory="128M", words="strato.end=poweroff -- word=of-init", serial="file"),
+    "vmlinux": Run(smp="2", memory="5G", words="strato.end=reboot"),
+    "backports": Run(flavour="backports", smp="2", words="strato.end=reboot reboot=a"),
+    "backports bzImage": Run(flavour="backports", file="bzImage", machine="microvm,virtio-cmdline=off",
+                             words="strato.end=reboot reboot=k"),
+    "topology": Run(programs="lscpu,acpidump", smp="8,sockets=2,cores=2,threads=2", memory="512M",
+                    words="strato.run=/tables.sh strato.end=reboot reboot=t"),
+    "acpi=off": Run(words="acpi=off strato.end=reboot reboot=t"),
+    "machine acpi=off": Run(file="bzImage", machine="microvm,acpi=off", words="strato.end=reboot reboot=t"),
+    "panic": Run(flavour="backports", words="strato.report=no strato.end=panic"),
+    "restart": Run(scenario="restart"),
+    "pty": Run(scenario="console_on_a_pty"),
+    "socket": Run(flavour="backports", scenario="console_on_a_socket"),
+    "save": Run(smp="2", scenario="save_and_restore"),
+    "save backports": Run(flavour="backports", scenario="save_and_restore"),
+    "qemu": Run(smp="2", qemu=True),
+    "qemu backports": Run(flavour="backports", smp="2", qemu=True),
+}
+
+
+class Images:
+    """Kernels and initramfs by tools/guest-image, each made once."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def folder(self, flavour, programs):
+        folder = self._folder / f"{flavour}-{programs or 'plain'}"
+        if not folder.exists():
+            files = [f"{HERE / name}:{name}" for name in ("tables.sh", "beat.sh")]
+            subprocess.run([os.path.join(ROOT, "tools", "guest-image"), "--kernel", flavour, "--with", programs, "--files", *files,
+                            "--out", str(folder)], check=True, stderr=subprocess.DEVNULL)
+        return folder
+
+
+def lines_of(text, key):
+    return re.findall(rf"^{key}=(.*)$", text, re.M)
+
+
+def without_time(line):
+    return re.sub(r"^\[ *\d+\.\d+\] ", "", line)
+
+
+@dataclasses.dataclass
+class Report:
+    """What the guest's init printed between its two markers (tools/bed/guest_init.sh)."""
+    text: str
+
+    def __getitem__(self, key):
+        return lines_of(self.text, key)[0]
+
+    def complaints(self):
+        return [without_time(line) for line in lines_of(self.text, "dmesg")]
+
+    def lscpu(self):
+        return {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in lines_of(self.text, "lscpu"))}
+
+
+@dataclasses.dataclass
+class Outcome:
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def report(self):
+        found = re.search(r"STRATO-REPORT-BEGIN\n(.*?)STRATO-REPORT-END\n", self.output, re.S)
+        assert found, f"no report; exit code {self.code}; output:\n{self.output[-3000:]}\nstderr:\n{self.errors}"
+        return Report(found[1])
+
+
+def machine_arguments(run, folder):
+    return ["-smp", run.smp, "-m", run.memory, "-kernel", str(folder / run.file), "-initrd", str(folder / "initramfs.cpio"),
+            "-append", f"{WORDS} {run.words}".strip(), *run.extra]
+
+
+def command(run, folder):
+    if run.qemu:
+        return ["qemu-system-x86_64", "-M", QEMU_MACHINE, "-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config", "-nographic",
+                "-no-reboot", "-serial", "stdio", *machine_arguments(run, folder)]
+    if run.scenario:
+        return ["/usr/bin/python3", "-B", str(HERE / "scenarios.py"), run.scenario, str(folder), run.smp]
+    ours = [binary(), "-machine", run.machine, *machine_arguments(run, folder), "-serial"]
+    if run.serial != "file":
+        return [*ours, run.serial]
+    script = f'{shlex.join(ours)} "file,path=$STRATO_SCRATCH/serial" >&2; code=$?; cat "$STRATO_SCRATCH/serial"; exit $code'
+    return ["sh", "-c", script]
+
+
+def perform(run, images):
+    limit = int(LIMIT * SCALE)
+    for _ in range(3):
+        done = subprocess.run([WITH_KVM, "--timeout", str(limit), *command(run, images.folder(*run.image))], stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=2 * limit)
+        if done.returncode != BED_FAILED:
+            break
+    return Outcome(done.returncode, done.stdout.decode(errors="replace").replace("\r\n", "\n"), done.stderr.decode(errors="replace"))

@@ -1,0 +1,141 @@
+"""What is done with a VM in the bed, where its sockets are: run by tools/with-kvm as `scenarios.py NAME IMAGE SMP`."""
+import os
+import pathlib
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "lib"))
+
+from vmm import Vmm  # noqa: E402
+
+LIMIT = 300
+VARYING = ("uptime=", "dmesg=", "MemTotal=")
+
+
+def start(image, smp, words, *extra, serial="stdio"):
+    folder = tempfile.mkdtemp(prefix="strato-")
+    return Vmm(folder, *extra, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio", memory_mib=192, smp=smp, serial=serial,
+               append=f"console=ttyS0 quiet panic=-1 {words}")
+
+
+def reports(text):
+    found = re.findall(r"STRATO-REPORT-BEGIN\n(.*?)STRATO-REPORT-END\n", text, re.S)
+    return [[line for line in report.splitlines() if not line.startswith(VARYING)] for report in found]
+
+
+def restart(image, smp):
+    """A reset really starts the guest again, and it finds the same machine; a signal ends it then."""
+    vmm = start(image, smp, "strato.end=reboot", "-action", "reboot=reset")
+    vmm.wait_for(r"(?s)(REPORT-END\r?\n.*?){2}", LIMIT)
+    first, second = reports(vmm.text())[:2]
+    assert first == second, f"{first}\n{second}"
+    vmm.signal(signal.SIGTERM)
+    assert vmm.wait() == 0, vmm.stderr()
+    assert "signal number: 15" in vmm.stderr()
+
+
+class Line:
+    """The two ends of a console that somebody types at."""
+
+    def __init__(self, read, write):
+        self.read, self.write, self.seen = read, write, b""
+
+    def expect(self, pattern):
+        deadline = time.monotonic() + LIMIT
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < deadline, self.seen[-2000:]
+            self.seen += self.read()
+
+    def converse(self):
+        self.expect(rb"# $")
+        self.write(b"echo answer=$((6*7))\n")
+        self.expect(rb"answer=42\r?\n")
+        # Longer than the FIFO: flow from the file descriptor to the port has to wait for the guest.
+        self.write(b"echo " + b"x" * 200 + b" | wc -c\n")
+        self.expect(rb"\n201\r?\n")
+        self.write(b"exit\n")
+        self.expect(rb"Power down|exit\r?\n")
+
+
+def console_on_a_pty(image, smp):
+    vmm = start(image, smp, "strato.report=no strato.end=shell", "-S", serial="pty")
+    vmm.qmp.command("query-status")
+    name = re.search(r"/dev/pts/\d+", vmm.stderr())
+    assert name, f"the terminal is not named: {vmm.stderr()}"
+    terminal = os.open(name[0], os.O_RDWR | os.O_NOCTTY)
+    vmm.qmp.command("cont")
+    Line(lambda: os.read(terminal, 4096), lambda data: os.write(terminal, data)).converse()
+    assert vmm.wait(LIMIT) == 0, vmm.stderr()
+
+
+def console_on_a_socket(image, smp):
+    path = tempfile.mkdtemp(prefix="strato-") + "/serial"
+    vmm = start(image, smp, "strato.report=no strato.end=shell", "-S", serial=f"socket,path={path},server,nowait")
+    vmm.qmp.command("query-status")
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(path)
+    vmm.qmp.command("cont")
+    Line(lambda: peer.recv(4096), peer.sendall).converse()
+    assert vmm.wait(LIMIT) == 0, vmm.stderr()
+
+
+def beats(text):
+    return [(int(number), float(uptime)) for number, uptime in re.findall(r"^beat=(\d+) uptime=(\d+\.\d+) .*dog$", text, re.M)]
+
+
+def save(vmm, folder):
+    vmm.qmp.command("migrate", uri=f"file:{folder}")
+    vmm.qmp.wait_status("running") if vmm.qmp.command("query-status")["running"] else None
+    assert vmm.qmp.command("query-migrate")["status"] == "completed"
+
+
+def check_beats(text, what):
+    """Every line whole, none lost or repeated, and the clock neither back nor far ahead."""
+    seen = beats(text)
+    numbers = [number for number, _ in seen]
+    assert numbers == list(range(numbers[0], 81)), f"{what}: {numbers}"
+    for (_, before), (_, after) in zip(seen, seen[1:]):
+        assert before <= after < before + 10, f"{what}: the clock went from {before} to {after}"
+    assert "stall=" not in text, text[text.index("stall="):]
+    assert "beat=end" in text
+    return numbers[0]
+
+
+def restored(image, smp, words, folder):
+    vmm = start(image, smp, words, "-incoming", f"file:{folder}")
+    assert vmm.wait(LIMIT) == 0, vmm.stderr()
+    assert "STRATO-REPORT" not in vmm.text(), "it booted again"
+    return vmm.text()
+
+
+def save_and_restore(image, smp):
+    """Saved while it prints, once and going on, once and ended; both go on from where they were, later."""
+    saved = tempfile.mkdtemp(prefix="strato-")
+    words = "strato.report=no strato.run=/beat.sh"
+    vmm = start(image, smp, words)
+    vmm.wait_for("beat=10 ", LIMIT)
+    save(vmm, f"{saved}/running")
+    at_first_save = vmm.text()
+    vmm.wait_for("beat=30 ", LIMIT)
+    vmm.qmp.command("stop")
+    save(vmm, f"{saved}/stopped")
+    vmm.qmp.command("quit")
+    assert vmm.wait() == 0, vmm.stderr()
+    stopped_at = vmm.text()
+    assert beats(stopped_at)[0][0] == 1 and beats(stopped_at)[-1][0] >= 29
+
+    second = restored(image, smp, words, f"{saved}/stopped")
+    check_beats(stopped_at + second, "saved when stopped")
+    third = restored(image, smp, words, f"{saved}/running")
+    first_beat = check_beats(re.sub(r"^[^\n]*\n", "", third, count=1), "saved when running")
+    assert 9 <= first_beat <= beats(stopped_at)[-1][0], f"{first_beat} after {beats(at_first_save)[-1]}"
+    print("saved and restored:", beats(stopped_at)[-1], beats(third)[0], beats(third)[-1])
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,144 @@
+"""Debian's kernels reach userspace, see the machine that was asked for, and complain about nothing but what they always do."""
+import re
+import shutil
+import subprocess
+
+import pytest
+
+MIB = 1024  # KiB
+# What the same kernels say at level "warning" and above under `qemu-system-x86_64 -M microvm`; test_peer.py measures it again.
+BASELINE = [
+    r"PCI: Fatal: No config space access function found",  # there is no PCI,
+    r"PCI: System does not support PCI",  # in 6.1 and 6.12
+    r"amd_pstate: the _CPC object is not present in SBIOS or ACPI disabled",  # 6.12 on AMD
+]
+# What they say when the host did not run them for a while.
+BUSY_HOST = [r"hrtimer: interrupt took \d+ ns", r"clocksource: Long readout interval, skipping watchdog check: .*"]
+COMPLAINT = re.compile(r"warning|error|invalid|incorrect|remark|unexpected|could not", re.IGNORECASE)
+
+
+def run(name):
+    return pytest.param(name, marks=pytest.mark.run(name), id=name)
+
+
+BOOTS = ["bzImage", "vmlinux", "backports", "backports bzImage", "topology", "acpi=off", "machine acpi=off"]
+
+
+@pytest.fixture
+def report(run):
+    assert run.code == 0, f"exit code {run.code}; output:\n{run.output[-3000:]}\nstderr:\n{run.errors}"
+    return run.report
+
+
+@pytest.mark.parametrize("name", [run(name) for name in BOOTS])
+def test_it_reaches_userspace_and_ends_in_order(name, report, run):
+    assert report["modules_failed"] == ""
+    assert run.errors == ""
+
+
+@pytest.mark.parametrize("name", [run(name) for name in BOOTS])
+def test_it_complains_about_nothing_that_qemu_does_not_give_too(name, report):
+    new = [line for line in report.complaints() if not any(re.fullmatch(known, line) for known in BASELINE + BUSY_HOST)]
+    assert not new, "\n".join(new)
+
+
+@pytest.mark.parametrize("name", [run(name) for name in BOOTS])
+def test_time_comes_from_kvm(name, report):
+    assert report["clocksource"] == "kvm-clock"
+
+
+@pytest.mark.parametrize("name, version", [
+    pytest.param("bzImage", r"6\.1\.", marks=pytest.mark.run("bzImage")),
+    pytest.param("vmlinux", r"6\.1\.", marks=pytest.mark.run("vmlinux")),
+    pytest.param("backports", r"6\.12\.", marks=pytest.mark.run("backports")),
+    pytest.param("backports bzImage", r"6\.12\.", marks=pytest.mark.run("backports bzImage")),
+])
+def test_the_kernel_is_the_one_given(name, version, report):
+    assert re.match(rf"Linux {version}", report["uname"])
+
+
+@pytest.mark.parametrize("name, cpus", [
+    pytest.param("bzImage", 1, marks=pytest.mark.run("bzImage")),
+    pytest.param("vmlinux", 2, marks=pytest.mark.run("vmlinux")),
+    pytest.param("backports", 2, marks=pytest.mark.run("backports")),
+    pytest.param("topology", 8, marks=pytest.mark.run("topology")),
+    pytest.param("acpi=off", 1, marks=pytest.mark.run("acpi=off")),
+])
+def test_all_processors_are_up(name, cpus, report):
+    assert int(report["nproc"]) == cpus
+
+
+@pytest.mark.parametrize("name, mib", [
+    pytest.param("bzImage", 128, marks=pytest.mark.run("bzImage")),
+    pytest.param("vmlinux", 5120, marks=pytest.mark.run("vmlinux")),
+    pytest.param("acpi=off", 256, marks=pytest.mark.run("acpi=off")),
+])
+def test_memory_is_what_was_given_less_what_the_kernel_keeps(name, mib, report):
+    # The kernel itself, the initramfs, and for each page a structure of 1.6 % of it and more.
+    assert mib * MIB - 40 * MIB - mib * MIB // 32 < int(report["MemTotal"]) < mib * MIB
+
+
+@pytest.mark.parametrize("name", [run(name) for name in ("bzImage", "vmlinux", "backports", "backports bzImage", "topology")])
+def test_the_kernel_found_our_acpi_tables(name, report):
+    assert {"APIC", "DSDT", "FACP"} <= set(report["acpi"].split())
+
+
+@pytest.mark.parametrize("name", [run(name) for name in ("acpi=off", "machine acpi=off")])
+def test_without_acpi_there_are_no_tables(name, report):
+    assert report["acpi"] == ""
+
+
+@pytest.mark.run("bzImage")
+def test_arguments_of_init_stay_behind_ours(report):
+    assert re.search(r" -- word=of-init$", report["cmdline"]), report["cmdline"]
+    assert "virtio_mmio" not in report["cmdline"].partition(" -- ")[2]
+
+
+@pytest.mark.run("topology")
+def test_lscpu_shows_the_topology_asked_for(report):
+    lscpu = report.lscpu()
+    assert lscpu["CPU(s)"] == "8"
+    assert lscpu["On-line CPU(s) list"] == "0-7"
+    assert lscpu["Thread(s) per core"] == "2"
+    assert lscpu["Core(s) per socket"] == "2"
+    assert lscpu["Socket(s)"] == "2"
+    assert lscpu["Hypervisor vendor"] == "KVM"
+
+
+@pytest.mark.run("topology")
+def test_the_kernels_own_view_of_the_topology_agrees(report):
+    cpus = [report[f"cpu{n}"] for n in range(8)]
+    packages = [re.search(r"package:(\d+)", cpu)[1] for cpu in cpus]
+    siblings = [re.search(r"siblings:(\S+)", cpu)[1] for cpu in cpus]
+    assert packages == ["0"] * 4 + ["1"] * 4
+    assert siblings == ["0-1", "0-1", "2-3", "2-3", "4-5", "4-5", "6-7", "6-7"]
+
+
+@pytest.fixture
+def decoded(run, tmp_path):
+    """The tables as the guest's acpidump read them, decoded by iasl: name to text."""
+    assert shutil.which("iasl") and shutil.which("acpixtract")
+    dump = re.search(r"STRATO-TABLES-BEGIN\n(.*)STRATO-TABLES-END\n", run.output, re.S)
+    assert dump and "STRATO-RUN-EXIT=0" in run.output, run.output[-2000:]
+    (tmp_path / "dump").write_text(dump[1])
+    subprocess.run(["acpixtract", "-a", "dump"], cwd=tmp_path, check=True, capture_output=True)
+    texts = {}
+    for table in sorted(tmp_path.glob("*.dat")):
+        done = subprocess.run(["iasl", "-d", table.name], cwd=tmp_path, capture_output=True, text=True)
+        texts[table.stem] = done.stdout + done.stderr + table.with_suffix(".dsl").read_text()
+    return texts
+
+
+@pytest.mark.run("topology")
+def test_iasl_reads_the_guests_tables_without_a_warning(decoded):
+    assert {"apic", "dsdt", "facp"} <= set(decoded)
+    for name, text in decoded.items():
+        assert [line for line in text.splitlines() if COMPLAINT.search(line)] == [], name
+
+
+@pytest.mark.run("topology")
+def test_the_tables_name_the_processors_and_the_serial_port(decoded):
+    enabled = re.findall(r"Processor Enabled : 1", decoded["apic"])
+    assert len(enabled) == 8
+    assert "PNP0501" in decoded["dsdt"]
+    assert re.search(r"Hardware Reduced \(V5\) : 1", decoded["facp"])
