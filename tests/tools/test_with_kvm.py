@@ -171,3 +171,17 @@ def test_without_a_bed_the_message_says_so(tmp_path):
     done = in_bed(str(tmp_path), "true")
     assert (done.returncode, done.stdout) == (125, "")
     assert "no bed runs there" in done.stderr
+
+
+def test_a_bed_that_hangs_is_started_anew(tmp_path):
+    start = [TOOL, "--nested", "--start", "--bed", str(tmp_path), "--owner", str(os.getpid()), "--patience", "20"]
+    subprocess.run(start, env=clean_environment(), check=True, stdout=subprocess.DEVNULL, timeout=1200)
+    try:
+        keeper = (tmp_path / "keeper").read_text().strip()
+        qemu = int(pathlib.Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
+        os.kill(qemu, signal.SIGSTOP)
+        assert in_bed(str(tmp_path), "true").returncode in (0, 125)  # what runs when it is found out is lost
+        assert in_bed(str(tmp_path), "echo", "up again").stdout == "up again\n"
+        assert not pathlib.Path(f"/proc/{qemu}").exists()
+    finally:
+        subprocess.run([TOOL, "--stop", "--bed", str(tmp_path)], check=True, timeout=60)

@@ -29,7 +29,8 @@ class BedGone(Failure):
 class Port:
     """A connection to one of the bed's ports, ours alone while it is open."""
 
-    def __init__(self, folder, deadline):
+    def __init__(self, folder, deadline, is_alive):
+        self._is_alive = is_alive
         self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self._lock = self._take_free_port(deadline)
@@ -60,10 +61,15 @@ class Port:
         patience = 5.0
         while time.monotonic() < deadline:
             self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(patience)  # a QEMU that stands still accepts nothing
             try:
                 self.socket.connect(f"/proc/self/fd/{self._folder_fd}/{self.name}")  # a path of any length
             except OSError as error:
-                raise BedGone("the bed is gone") from error
+                self.socket.close()
+                if not self._is_alive():
+                    raise BedGone("the bed is gone") from error
+                time.sleep(0.3)  # it hangs, or is being started anew
+                continue
             nonce = os.urandom(16)
             if self._hello(nonce, min(deadline, time.monotonic() + patience)):
                 return
@@ -74,16 +80,19 @@ class Port:
 
     def _hello(self, nonce, until):
         answer = wire.frame(wire.READY, nonce)
-        self.socket.sendall(wire.frame(wire.HELLO, nonce))
         seen = b""
+        try:
+            self.socket.sendall(wire.frame(wire.HELLO, nonce))
+        except OSError:
+            return False
         while (left := until - time.monotonic()) > 0:
             self.socket.settimeout(left)
             try:
                 data = self.socket.recv(wire.CHUNK)
-            except TimeoutError:
+            except OSError:  # nothing came in time
                 return False
-            if not data:
-                raise BedGone("the bed ended while it started")
+            if not data:  # the bed ended
+                return False
             seen += data
             if answer in seen:  # anything before it was meant for somebody else
                 self.socket.settimeout(None)
@@ -238,9 +247,9 @@ class Run:
                 raise Failure(f"cannot pass on the command's output: {error.strerror}") from error
 
 
-def run_in_bed(folder, argv, env, timeout, boot_seconds):
-    """Runs argv in the bed of `folder`, waiting so long for it to come up; returns the exit code."""
-    port = Port(folder, time.monotonic() + boot_seconds)
+def run_in_bed(folder, argv, env, timeout, boot_seconds, is_alive):
+    """Runs argv in the bed of `folder`, waiting so long for it to come up while it is alive; returns the exit code."""
+    port = Port(folder, time.monotonic() + boot_seconds, is_alive)
     try:
         with Terminal() as terminal:
             return Run(port, terminal, timeout).to_end(argv, env)

@@ -12,10 +12,12 @@ import time
 
 import client
 import machine
+from hold import held, is_locked, keeper_pid
 from packages import Failure, cache_dir
 
+ENDED, HANGS = range(2)
 TEMPORARY = "temporary"  # the mark of a folder that nobody named
-CHECK_SECONDS = 15  # how often an idle bed is noticed
+CHECK_SECONDS = 15  # how often a bed is looked at
 
 
 def named_folder(name):
@@ -24,21 +26,10 @@ def named_folder(name):
     return str(cache_dir() / "beds" / name)
 
 
-@contextlib.contextmanager
-def held(folder):
-    """While this lasts, and this process lives, the bed in the folder is ours."""
-    with open(os.path.join(folder, "keeper"), "a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
 def sweep():
     """Removes temporary folders whose bed was killed before it could tidy up."""
     for folder in pathlib.Path("/var/tmp").glob("strato-bed-*"):
-        if (folder / "disk.img").exists() and _keeper_pid(folder) is None:
+        if (folder / "disk.img").exists() and keeper_pid(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -69,28 +60,15 @@ def _start_lock(folder):
         yield
 
 
-def _keeper_pid(folder):
-    """The process that keeps the bed, or None: it holds the lock on its file for as long as it lives."""
-    try:
-        with open(os.path.join(folder, "keeper")) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return None
-            except BlockingIOError:
-                return int(file.read())
-    except FileNotFoundError:
-        return None
-
-
 def start_unless_up(folder, options):
     with _start_lock(folder):
-        if _keeper_pid(folder) is None:
+        if keeper_pid(folder) is None:
             _start(folder, options)
 
 
 def start(folder, options):
     with _start_lock(folder):
-        if _keeper_pid(folder) is not None:
+        if keeper_pid(folder) is not None:
             raise Failure(f"{folder}: a bed is up there")
         _start(folder, options)
 
@@ -115,7 +93,7 @@ def _start(folder, options):
     if trouble:
         raise Failure(f"the bed did not start: {trouble}")
     try:
-        client.Port(folder, time.monotonic() + machine.BOOT_SECONDS).close()
+        client.Port(folder, time.monotonic() + machine.BOOT_SECONDS, lambda: keeper_pid(folder) is not None).close()
     except BaseException as error:
         words = machine.last_words(folder)
         stop(folder)
@@ -140,45 +118,79 @@ def _keep(folder, options, owner, told):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
         qemu = machine.start(folder, options.memory, options.cpus)
-        try:
-            null = os.open("/dev/null", os.O_RDWR)
-            for fd in range(3):
-                os.dup2(null, fd)
-            os.chdir("/")
-            os.close(told)
-            _wait_for_the_end(folder, [fd for fd in (owner, wake_read, os.pidfd_open(qemu.pid)) if fd is not None], options.idle)
-        finally:
-            ended_by_itself = qemu.poll() is not None
+        _let_go_of_the_starter(told)
+        ends = [fd for fd in (owner, wake_read) if fd is not None]
+        while _watch(folder, qemu, ends, options) == HANGS:
+            _write_down_hang(folder)
             qemu.kill()
             qemu.wait()
-            tidy(folder, keep_logs=ended_by_itself)
+            qemu = machine.start(folder, options.memory, options.cpus)
+        ended_by_itself = qemu.poll() is not None
+        qemu.kill()
+        qemu.wait()
+        tidy(folder, keep_logs=ended_by_itself)
 
 
-def _wait_for_the_end(folder, ends, idle_seconds):
-    """Until one of the descriptors becomes readable, or no client has held a port for so long."""
+def _let_go_of_the_starter(told):
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.chdir("/")
+    os.close(told)
+
+
+def _watch(folder, qemu, ends, options):
+    """Waits until one of `ends` becomes readable, QEMU ends, nobody used the bed for so long, or it hangs."""
     busy_at = time.monotonic()
-    while not select.select(ends, [], [], CHECK_SECONDS)[0]:
-        now = time.monotonic()
-        if any(_is_locked(path) for path in pathlib.Path(folder).glob("port*.lock")):
-            busy_at = now
-        elif now - busy_at > idle_seconds:
-            return
+    patience = machine.BOOT_SECONDS  # for its first answer
+    ends = [*ends, os.pidfd_open(qemu.pid)]
+    try:
+        while not select.select(ends, [], [], CHECK_SECONDS)[0]:
+            now = time.monotonic()
+            if any(is_locked(path) for path in pathlib.Path(folder).glob("port*.lock")):
+                busy_at = now
+            elif now - busy_at > options.idle:
+                return ENDED
+            if not _answers(folder, ends, patience):
+                return HANGS
+            patience = options.patience
+        return ENDED
+    finally:
+        os.close(ends[-1])
 
 
-def _is_locked(path):
-    with open(path) as file:
+def _answers(folder, ends, patience):
+    """Whether the bed's agent says hello, asked by a process of its own so that we still notice the end meanwhile."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
+            machine.die_with_parent()
+            client.Port(folder, time.monotonic() + patience, lambda: True).close()
+            code = 0
+        finally:
+            os._exit(code)
+    probe = os.pidfd_open(pid)
+    ended = select.select([*ends, probe], [], [])[0] != [probe]
+    if ended:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    os.close(probe)
+    return ended or status == 0
+
+
+def _write_down_hang(folder):
+    """What the processors were doing, for whoever wants to find the reason."""
+    with open(cache_dir() / "hangs.log", "a") as log:
+        log.write(f"{time.strftime('%F %T')} {folder}: started anew\n{machine.last_words(folder)}\n")
+        log.write(machine.ask_monitor(folder, ["info registers -a", "info lapic 0", "info lapic 1"]))
 
 
 def stop(folder):
     """Ends the bed and waits until it is gone; no bed there is no error."""
     if not folder:
         raise Failure("--stop: say which bed by --bed or --keep")
-    pid = _keeper_pid(folder)
+    pid = keeper_pid(folder)
     if pid is None:
         if os.path.isdir(folder):
             tidy(folder, keep_logs=True)
@@ -186,7 +198,7 @@ def stop(folder):
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 30
-    while _keeper_pid(folder) == pid:
+    while keeper_pid(folder) == pid:
         if time.monotonic() > deadline:
             raise Failure(f"{folder}: its keeper, process {pid}, does not end")
         time.sleep(0.05)

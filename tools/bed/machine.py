@@ -5,6 +5,7 @@ import os
 import pathlib
 import shlex
 import signal
+import socket
 import subprocess
 import time
 
@@ -18,8 +19,10 @@ DISK_BYTES = 16 << 30  # sparse
 BOOT_SECONDS = 180
 MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4", "dummy"]
 LATER_MODULES = ["kvm-amd"]
+# A periodic tick, because beds were seen to sleep for ever. Suspected, not proven: QEMU clears a bit of pending interrupts on
+# leaving a guest without holding its lock, and so loses an interrupt that comes just then. A one-shot timer does not come again.
 KERNEL_OPTIONS = ("console=ttyS0 quiet panic=-1 reboot=t mitigations=off random.trust_cpu=on cryptomgr.notests audit=0 "
-                  "tsc=reliable")
+                  "tsc=reliable nohz=off highres=off")
 PR_SET_PDEATHSIG = 1
 # QEMU 7.2 lets a guest's XSETBV through to the bed's own register, unseen by KVM, which sets it back at the next entry: guests
 # that trust XSAVE then lose their signal frames. So the bed has none of it, and nothing that needs it.
@@ -48,6 +51,7 @@ def start(folder, memory_mib=8192, processors=None):
             "-append", KERNEL_OPTIONS,
             "-serial", "file:console.log", *share("host", "/", True), *share("scratch", scratch, False),
             "-drive", "file=disk.img,format=raw,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
+            "-monitor", "unix:monitor,server=on,wait=off",  # for a look at a bed that hangs
             "-device", "virtio-serial-pci"]
     for port in range(PORTS):
         argv += ["-chardev", f"socket,id=port{port},path=port{port},server=on,wait=off",
@@ -97,3 +101,21 @@ def last_words(folder):
     logs = [pathlib.Path(folder) / name for name in ("qemu.log", "console.log")]
     lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
     return "\n".join(lines[-40:])
+
+
+def ask_monitor(folder, commands):
+    """The answers of QEMU's monitor as far as they come; a hung bed may have a hung QEMU."""
+    answers = b""
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(2)
+            monitor.connect(f"/proc/self/fd/{folder_fd}/monitor")
+            monitor.sendall("".join(f"{command}\n" for command in commands).encode())
+            while data := monitor.recv(1 << 16):
+                answers += data
+    except OSError:  # also the time-out that ends an orderly answer
+        pass
+    finally:
+        os.close(folder_fd)
+    return answers.decode(errors="replace")

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 import client
+import hold
 import keeper
 import machine
 from packages import Failure, say
@@ -33,6 +34,8 @@ def parse(argv):
     parser.add_argument("--stop", action="store_true", help="stop the bed of --bed or --keep")
     parser.add_argument("--owner", metavar="PID", type=int, help="a bed that is left up ends with this process")
     parser.add_argument("--idle", metavar="S", type=float, default=3600, help="and after so many seconds without a command (3600)")
+    parser.add_argument("--patience", metavar="S", type=float, default=150,
+                        help="a bed that is left up and does not answer for so long is started anew (150)")
     parser.add_argument("--timeout", metavar="S", type=float, help="end CMD, with all its processes, after so many seconds")
     parser.add_argument("--memory", metavar="MIB", type=int, default=8192, help="the bed's memory, used as needed (8192)")
     parser.add_argument("--cpus", metavar="N", type=int, help="the bed's processors (2 to 4, as the machine has)")
@@ -85,9 +88,9 @@ def bed_environment(folder):
                 PATH="/run/strato/bin:" + os.environ.get("PATH", os.defpath))  # a modprobe that finds the bed's modules
 
 
-def run_in(folder, options):
+def run_in(folder, options, is_alive):
     try:
-        return client.run_in_bed(folder, options.command, bed_environment(folder), options.timeout, machine.BOOT_SECONDS)
+        return client.run_in_bed(folder, options.command, bed_environment(folder), options.timeout, machine.BOOT_SECONDS, is_alive)
     except client.BedGone as error:
         raise Failure(f"{error}\n{machine.last_words(folder)}") from error
 
@@ -99,10 +102,10 @@ def run_once(options):
         scratch = os.environ.get("STRATO_SCRATCH")
         if scratch:
             os.symlink(os.path.abspath(scratch), os.path.join(folder, "scratch"))
-        with keeper.held(folder):
+        with hold.held(folder):
             qemu = machine.start(folder, options.memory, options.cpus)
             try:
-                return run_in(folder, options)
+                return run_in(folder, options, lambda: qemu.poll() is None)
             finally:
                 qemu.kill()
                 qemu.wait()
@@ -114,7 +117,7 @@ def run_once(options):
 def run_kept(options):
     if options.keep:
         keeper.start_unless_up(options.bed, options)
-    return run_in(options.bed, options)
+    return run_in(options.bed, options, lambda: hold.keeper_pid(options.bed) is not None)
 
 
 def start(options, real):
