@@ -24,7 +24,11 @@ class Launch:
         self.pid = int(self.pidfile.read_text()) if self.done.returncode == 0 else None
 
     def alive(self):
-        return os.path.exists(f"/proc/{self.pid}")
+        try:
+            with open(f"/proc/{self.pid}/stat") as stat_file:
+                return stat_file.read().rpartition(") ")[2][0] != "Z"  # process 1 may be slow to collect it
+        except FileNotFoundError:
+            return False
 
     def wait_end(self):
         deadline = time.monotonic() + TIMEOUT * SCALE
