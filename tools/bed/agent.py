@@ -181,7 +181,8 @@ class Session:
         self._number = 0
         self._command = None
         self._exit_code = None  # known, but output may still be under way
-        self._reset()
+        self._out = bytearray()
+        self._parser = wire.Parser()
         loop.add(self._fd, self._on_port)
 
     def next_number(self):
@@ -199,18 +200,15 @@ class Session:
             self._exit_code = code
             self.pump()
 
-    def _reset(self):
-        self._out = bytearray()
-        self._parser = wire.Parser()
-
     def _on_port(self, _events):
         self.pump()
         try:
             while True:
                 data = os.read(self._fd, wire.CHUNK)
-                if not data:  # no client
+                if not data:
+                    # No client, or one whose hello overtook the news of its coming: our answer to that has to stay in _out.
                     self._abandon()
-                    self._reset()
+                    self._parser = wire.Parser()
                     return
                 for kind, payload in self._parser.feed(data):
                     self._on_frame(kind, payload)
