@@ -72,14 +72,14 @@ void check_entry(const BootEntry& entry) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const strato::testing::GuestRam ram(kRamBytes);
+  static const strato::testing::GuestRam kRam(kRamBytes);
   const std::span input(data, size);
   BootSources sources{testing::memory_file(make_kernel(input)), std::nullopt, ""};
   if (size % 2 == 0) sources.initrd = testing::memory_file(std::as_bytes(input), "initrd");
   sources.command_line.assign(reinterpret_cast<const char*>(data), std::min<size_t>(size, 64));
   std::erase(sources.command_line, '\0');
   const Result<BootEntry> entry =
-      load_linux(sources, one_cpu(), x86::RamLayout::split(kRamBytes), RamContents::Zero, *ram.memory());
+      load_linux(sources, one_cpu(), x86::RamLayout::split(kRamBytes), RamContents::Zero, *kRam.memory());
   if (entry) {
     check_entry(*entry);
   } else {

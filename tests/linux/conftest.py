@@ -23,10 +23,12 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    if not os.environ.get("STRATO_LONG"):
-        # The emulated machine hangs now and then while guests run in it; a whole run must not hang on that.
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason="boots Linux: only in tools/test --long"))
+    if os.environ.get("STRATO_LONG"):
+        return
+    for item in items:
+        slow = [marker.args[0] for marker in item.iter_markers("run") if marker.args[0] in runs.LONG]
+        if slow or item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="the time of a whole run does not allow it: only in tools/test --long"))
 
 
 @pytest.fixture(scope="session")

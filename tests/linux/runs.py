@@ -26,7 +26,7 @@ class Run:
     machine: str = "microvm"
     words: str = ""  # appended to WORDS
     extra: tuple = ()
-    serial: str = "stdio"  # "file" and "report": their content is printed afterwards
+    serial: str = "stdio"  # "file": its content, and the boot timeline, are printed afterwards
     scenario: str = ""  # function of scenarios.py that does it instead
     qemu: bool = False
 
@@ -36,7 +36,7 @@ class Run:
 
 
 RUNS = {
-    "bzImage": Run(file="bzImage", memory="128M", words="strato.end=poweroff -- word=of-init", serial="file"),
+    "bzImage": Run(file="bzImage", memory="128M", words="strato.port=0x680,2 strato.end=poweroff -- word=of-init", serial="file"),
     "vmlinux": Run(smp="2", memory="5G", words="strato.end=reboot"),
     "backports": Run(flavour="backports", smp="2", words="strato.end=reboot reboot=a"),
     "backports bzImage": Run(flavour="backports", file="bzImage", machine="microvm,virtio-cmdline=off",
@@ -54,6 +54,9 @@ RUNS = {
     "qemu": Run(smp="2", qemu=True),
     "qemu backports": Run(flavour="backports", smp="2", qemu=True),
 }
+
+# Only in tools/test --long: each takes half a minute and more of an emulated machine.
+LONG = {"backports bzImage", "machine acpi=off", "socket", "save backports", "qemu", "qemu backports"}
 
 
 class Images:
@@ -121,7 +124,8 @@ def command(run, folder):
     ours = [binary(), "-machine", run.machine, *machine_arguments(run, folder), "-serial"]
     if run.serial != "file":
         return [*ours, run.serial]
-    script = f'{shlex.join(ours)} "file,path=$STRATO_SCRATCH/serial" >&2; code=$?; cat "$STRATO_SCRATCH/serial"; exit $code'
+    script = (f'cd "$STRATO_SCRATCH"; {shlex.join(ours)} file,path=serial -boot-timeline timeline >&2; code=$?; '
+              "cat serial; echo; cat timeline; exit $code")
     return ["sh", "-c", script]
 
 

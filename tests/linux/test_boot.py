@@ -1,4 +1,5 @@
 """Debian's kernels reach userspace, see the machine that was asked for, and complain about nothing but what they always do."""
+import json
 import re
 import shutil
 import subprocess
@@ -92,6 +93,15 @@ def test_without_acpi_there_are_no_tables(name, report):
 def test_arguments_of_init_stay_behind_ours(report):
     assert re.search(r" -- word=of-init$", report["cmdline"]), report["cmdline"]
     assert "virtio_mmio" not in report["cmdline"].partition(" -- ")[2]
+
+
+@pytest.mark.run("bzImage")
+def test_the_boot_timeline_goes_from_the_command_line_to_the_first_program(run):
+    stages = json.loads(re.search(r'^\{"unit".*', run.output, re.M | re.S)[0])["stages"]
+    names = [stage["name"] for stage in stages]
+    times = [stage["us"] for stage in stages]
+    assert names[-1] == "userspace" and {"kvm", "memory", "kernel_loaded", "devices", "first_run"} < set(names), names
+    assert times == sorted(times) and times[0] >= 0
 
 
 @pytest.mark.run("topology")

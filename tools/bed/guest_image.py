@@ -49,6 +49,7 @@ def make_initramfs(options, linux):
     ensure_programs("acpi", *ACPI_PROGRAMS.intersection(options.programs))
     image = Initramfs()
     image.busybox()
+    image.outb()
     for folder in ("proc", "sys", "dev", "tmp"):
         image.folder(folder)
     image.device("dev/console", 5, 1)

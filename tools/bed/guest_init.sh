@@ -20,10 +20,7 @@ for word in $cmdline; do
     quiet) echo 1 >/proc/sys/kernel/printk ;;
   esac
 done
-if [ -n "$port" ]; then
-  octal=$(printf '%03o' "$((${port#*,}))")
-  printf "\\$octal" | dd of=/dev/port bs=1 seek="$((${port%,*}))" count=1 2>/dev/null
-fi
+[ -z "$port" ] || outb "$((${port%,*}))" "$((${port#*,}))"
 
 failed=
 while read -r module; do insmod "/modules/$module" || failed="$failed $module"; done </modules/order

@@ -6,8 +6,13 @@ import pathlib
 import re
 import stat
 import subprocess
+import tempfile
 
 from packages import Failure, ensure_programs, find_program, run
+
+HERE = pathlib.Path(__file__).resolve().parent
+OUTB_FLAGS = ["-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra",
+              "-Werror", "-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-s"]
 
 
 class Initramfs:
@@ -52,6 +57,13 @@ class Initramfs:
         for name in run([source, "--list-full"]).decode().split():
             if name != "bin/busybox":
                 self.link(name, "/bin/busybox")
+
+    def outb(self):
+        """Our own outb.c, as /bin/outb."""
+        ensure_programs("bed", "gcc")
+        with tempfile.TemporaryDirectory() as folder:
+            run([find_program("gcc"), *OUTB_FLAGS, "-o", f"{folder}/outb", HERE / "outb.c"])
+            self.file("bin/outb", pathlib.Path(folder, "outb").read_bytes(), 0o755)
 
     def modules(self, kernel, names, folder="modules"):
         """The modules, and the order to load them in as the file `order` of the same folder."""

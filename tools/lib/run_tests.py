@@ -302,7 +302,7 @@ def python_tests(folder, choice):
     paths = [p for p in choice.paths if p.startswith(f"tests/{part}")] or [relative(folder)]
     env = {"STRATO_LONG": "1"} if choice.long else {}
     bed = None
-    if part == "linux" and choice.long and "STRATO_BED" not in os.environ:
+    if part == "linux" and "STRATO_BED" not in os.environ:
         started = subprocess.run(["tools/with-kvm", "--start", "--owner", str(os.getpid())], cwd=ROOT, text=True,
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         if started.returncode != 0:
