@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "config/device_tables.h"
 #include "config/options.h"
 
 namespace strato {
@@ -21,6 +22,16 @@ Result<> check_unique_ids(std::string_view option, const std::vector<ObjectOptio
       return std::unexpected(Error::invalid(
           fmt::format("{}: '{}': the id '{}' is taken by '{}'", option, objects[i].text, id, objects[before].text)));
     }
+  }
+  return {};
+}
+
+Result<> check_iothreads(const std::vector<ObjectOptions>& objects) {
+  size_t count = 0;
+  for (const ObjectOptions& object : objects) {
+    if (object.type != "iothread" || ++count <= kMaxIothreads) continue;
+    return std::unexpected(
+        Error::invalid(fmt::format("-object: '{}': there can be at most {} iothreads", object.text, kMaxIothreads)));
   }
   return {};
 }
@@ -89,6 +100,7 @@ Result<> check_and_complete(Draft& draft) {
   STRATO_TRY(check_unique_ids("-device", config.devices, true));
   STRATO_TRY(check_unique_ids("-netdev", config.netdevs, true));
   STRATO_TRY(check_unique_ids("-object", config.objects, true));
+  STRATO_TRY(check_iothreads(config.objects));
   STRATO_TRY(check_unique_ids("-drive", config.drives, false));
   STRATO_TRY(check_boot(config));
   if (!config.pidfile.empty() && !config.daemonize) {

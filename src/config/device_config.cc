@@ -7,7 +7,12 @@
 namespace strato {
 namespace {
 
+// What the table alone cannot say.
 Result<> check(const RngRandomConfig&) {
+  return {};
+}
+
+Result<> check(const IothreadConfig&) {
   return {};
 }
 
@@ -24,31 +29,55 @@ Result<> check(const VirtioRngConfig& rng) {
   return {};
 }
 
-template <class Config, class Any>
-Result<Any> parse_as(std::string_view option, const ObjectOptions& options, const ObjectTable& table) {
+template <class Any, class Config>
+Result<Any> parse_as(const ObjectOptions& options, const ObjectTable& table) {
   Config config;
-  Result<> parsed = parse_object(options, table, config);
-  if (parsed) parsed = check(config);
-  if (!parsed) {
-    return std::unexpected(std::move(parsed).error().context(fmt::format("{}: '{}'", option, options.text)));
-  }
+  STRATO_TRY(parse_object(options, table, config));
+  STRATO_TRY(check(config));
   return Any(std::move(config));
+}
+
+// nullopt: no table has this type.
+template <class Any, size_t kIndex = 0>
+std::optional<Result<Any>> parse_any(const ObjectOptions& options, std::span<const ObjectTable> tables) {
+  if constexpr (kIndex < std::variant_size_v<Any>) {
+    if (options.type != tables[kIndex].type) return parse_any<Any, kIndex + 1>(options, tables);
+    return parse_as<Any, std::variant_alternative_t<kIndex, Any>>(options, tables[kIndex]);
+  }
+  return std::nullopt;
+}
+
+template <class Any>
+Result<Any> parse_option(std::string_view option, std::string_view what, const ObjectOptions& options,
+                         std::span<const ObjectTable> tables) {
+  STRATO_ASSERT(tables.size() == std::variant_size_v<Any>);
+  std::optional<Result<Any>> parsed = parse_any<Any>(options, tables);
+  if (!parsed) {
+    return std::unexpected(Error::unsupported(fmt::format("{} {}: unsupported {}", option, options.text, what)));
+  }
+  if (!*parsed) {
+    return std::unexpected(std::move(*parsed).error().context(fmt::format("{}: '{}'", option, options.text)));
+  }
+  return *std::move(parsed);
 }
 
 }  // namespace
 
 Result<DeviceConfig> parse_device(const ObjectOptions& options) {
-  if (options.type == kDeviceTables[0].type) {
-    return parse_as<VirtioRngConfig, DeviceConfig>("-device", options, kDeviceTables[0]);
-  }
-  return std::unexpected(Error::unsupported(fmt::format("-device {}: unsupported device", options.text)));
+  return parse_option<DeviceConfig>("-device", "device", options, kDeviceTables);
 }
 
 Result<BackendConfig> parse_backend(const ObjectOptions& options) {
-  if (options.type == kBackendTables[0].type) {
-    return parse_as<RngRandomConfig, BackendConfig>("-object", options, kBackendTables[0]);
+  return parse_option<BackendConfig>("-object", "type", options, kBackendTables);
+}
+
+Result<std::vector<BackendConfig>> parse_backends(std::span<const ObjectOptions> objects) {
+  std::vector<BackendConfig> backends;
+  for (const ObjectOptions& options : objects) {
+    backends.push_back({});
+    backends.back() = STRATO_TRY(parse_backend(options));
   }
-  return std::unexpected(Error::unsupported(fmt::format("-object {}: unsupported type", options.text)));
+  return backends;
 }
 
 }  // namespace strato

@@ -4,8 +4,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/result.h"
 #include "config/object_options.h"
@@ -19,20 +22,47 @@ struct RngRandomConfig {
   bool operator==(const RngRandomConfig&) const = default;
 };
 
+// -object iothread
+struct IothreadConfig {
+  std::string id{};
+  uint64_t poll_max_ns = 0;  // how long it may look for work before it sleeps
+  bool operator==(const IothreadConfig&) const = default;
+};
+
+// What every virtio device has.
+struct VirtioDeviceConfig {
+  std::string id{};
+  std::string iothread{};  // the id of an IothreadConfig; empty: the default I/O loop
+  bool packed = false;     // offer packed rings
+  bool operator==(const VirtioDeviceConfig&) const = default;
+};
+
 // -device virtio-rng-device. Both of max_bytes and period_ms, or none; together 64 to 10^9 bytes per second.
 struct VirtioRngConfig {
-  std::string id{};
+  VirtioDeviceConfig common{};
   std::string rng{};  // the id of an RngRandomConfig
   std::optional<uint64_t> max_bytes{};
   std::optional<uint64_t> period_ms{};
   bool operator==(const VirtioRngConfig&) const = default;
 };
 
+// In the order of kDeviceTables and kBackendTables.
 using DeviceConfig = std::variant<VirtioRngConfig>;
-using BackendConfig = std::variant<RngRandomConfig>;
+using BackendConfig = std::variant<RngRandomConfig, IothreadConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.
 Result<DeviceConfig> parse_device(const ObjectOptions& options);
 Result<BackendConfig> parse_backend(const ObjectOptions& options);
+Result<std::vector<BackendConfig>> parse_backends(std::span<const ObjectOptions> objects);
+
+// The one of this type and name, or nullptr.
+template <class Config>
+const Config* find_backend(std::span<const BackendConfig> backends, std::string_view id) {
+  for (const BackendConfig& backend : backends) {
+    const auto* config = std::get_if<Config>(&backend);
+    if (config != nullptr && config->id == id) return config;
+  }
+  return nullptr;
+}
 
 }  // namespace strato

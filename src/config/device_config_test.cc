@@ -26,9 +26,19 @@ std::string failure(std::string_view text) {
 
 TEST(DeviceConfigTest, AnRngWithAndWithoutALimiter) {
   EXPECT_EQ(std::get<VirtioRngConfig>(*device("virtio-rng-device,rng=r,id=d")),
-            (VirtioRngConfig{.id = "d", .rng = "r"}));
+            (VirtioRngConfig{.common = {.id = "d"}, .rng = "r"}));
   EXPECT_EQ(std::get<VirtioRngConfig>(*device("virtio-rng-device,rng=r,id=d,max-bytes=1024,period=1000")),
-            (VirtioRngConfig{.id = "d", .rng = "r", .max_bytes = 1024, .period_ms = 1000}));
+            (VirtioRngConfig{.common = {.id = "d"}, .rng = "r", .max_bytes = 1024, .period_ms = 1000}));
+}
+
+TEST(DeviceConfigTest, EveryVirtioDeviceHasTheSharedProperties) {
+  EXPECT_EQ(std::get<VirtioRngConfig>(*device("virtio-rng-device,rng=r,id=d,iothread=t,packed=on")).common,
+            (VirtioDeviceConfig{.id = "d", .iothread = "t", .packed = true}));
+  for (const ObjectTable& table : kDeviceTables) {
+    EXPECT_EQ(table.properties[0].name, "id");
+    EXPECT_EQ(table.properties[1].name, "iothread");
+    EXPECT_EQ(table.properties[2].name, "packed");
+  }
 }
 
 TEST(DeviceConfigTest, TheRateOfAnRngHasItsLimits) {
@@ -65,6 +75,14 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
   for (const BadRow& row : kRows) {
     EXPECT_NE(failure(row.text).find(row.message), std::string::npos) << row.text << "\n  said: " << failure(row.text);
   }
+}
+
+TEST(BackendConfigTest, AnIothreadMayPoll) {
+  EXPECT_EQ(std::get<IothreadConfig>(*backend("iothread,id=t")), (IothreadConfig{.id = "t"}));
+  EXPECT_EQ(std::get<IothreadConfig>(*backend("iothread,id=t,poll-max-ns=32768")),
+            (IothreadConfig{.id = "t", .poll_max_ns = 32768}));
+  EXPECT_EQ(backend("iothread,id=t,poll-max-ns=1000000001").error().text(),
+            "-object: 'iothread,id=t,poll-max-ns=1000000001': poll-max-ns=1000000001: must be 0..1000000000");
 }
 
 TEST(BackendConfigTest, ARandomSourceNeedsItsFile) {

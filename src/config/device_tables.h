@@ -1,6 +1,9 @@
 // The property tables of devices and of the objects that they refer to.
 #pragma once
 
+#include <algorithm>
+#include <array>
+
 #include "config/device_config.h"
 #include "config/property.h"
 
@@ -15,17 +18,40 @@ inline constexpr Property kRngRandomProperties[] = {
     text<&RngRandomConfig::id>("id", "name that devices refer to", kMaxIdLength).mandatory(),
     text<&RngRandomConfig::filename>("filename", "where the bytes come from: /dev/urandom", kMaxPathLength).mandatory(),
 };
-inline constexpr ObjectTable kBackendTables[] = {
-    {.type = "rng-random", .help = "random bytes of the host", .properties = kRngRandomProperties},
+
+inline constexpr size_t kMaxIothreads = 8;
+inline constexpr uint64_t kMaxPollNs = 1'000'000'000;
+inline constexpr Property kIothreadProperties[] = {
+    text<&IothreadConfig::id>("id", "name that devices refer to", kMaxIdLength).mandatory(),
+    integer<&IothreadConfig::poll_max_ns>("poll-max-ns", "looks for work so long before it sleeps, if that pays", 0,
+                                          kMaxPollNs)
+        .defaults("0"),
 };
 
-inline constexpr Property kVirtioRngProperties[] = {
-    text<&VirtioRngConfig::id>("id", "name of the device", kMaxIdLength).mandatory(),
+inline constexpr ObjectTable kBackendTables[] = {
+    {.type = "rng-random", .help = "random bytes of the host", .properties = kRngRandomProperties},
+    {.type = "iothread", .help = "a thread for devices; at most 8", .properties = kIothreadProperties},
+};
+
+// Those of every virtio device, then its own. `kCommon` is the member that is a VirtioDeviceConfig.
+template <auto kCommon, size_t kOwn>
+constexpr auto virtio_properties(const Property (&own)[kOwn]) {
+  constexpr Property kShared[] = {
+      text<kCommon, &VirtioDeviceConfig::id>("id", "name of the device", kMaxIdLength).mandatory(),
+      text<kCommon, &VirtioDeviceConfig::iothread>("iothread", "id of an -object iothread", kMaxIdLength),
+      boolean<kCommon, &VirtioDeviceConfig::packed>("packed", "offer packed rings").defaults("off"),
+  };
+  std::array<Property, std::size(kShared) + kOwn> all{};
+  std::ranges::copy(own, std::ranges::copy(kShared, all.begin()).out);
+  return all;
+}
+
+inline constexpr auto kVirtioRngProperties = virtio_properties<&VirtioRngConfig::common>({
     text<&VirtioRngConfig::rng>("rng", "id of an -object rng-random", kMaxIdLength).mandatory(),
     integer<&VirtioRngConfig::max_bytes>("max-bytes", "at most so many bytes in a period; needs period=", 1,
                                          kMaxRngBytes),
     integer<&VirtioRngConfig::period_ms>("period", "ms; needs max-bytes=", 1, kMaxRngPeriodMs),
-};
+});
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},
 };

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fmt/format.h>
-#include <sys/epoll.h>
 
 #include <algorithm>
 #include <array>
@@ -100,7 +99,7 @@ bool EventLoop::Earlier::operator()(const TimerSlot* a, const TimerSlot* b) cons
   return std::pair(a->deadline_ns, a->sequence) < std::pair(b->deadline_ns, b->sequence);
 }
 
-Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string name, const Clock& clock) {
+Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string name, const Clock& clock, uint64_t poll_max_ns) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return std::unexpected(Error::from_errno("epoll_create1"));
   EventFd wake = STRATO_TRY(EventFd::create());
@@ -108,15 +107,17 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string name, const Clo
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.fd(), &event) != 0) {
     return std::unexpected(Error::from_errno("adding an eventfd to epoll"));
   }
-  return std::unique_ptr<EventLoop>(new EventLoop(std::move(name), clock, std::move(epoll), std::move(wake)));
+  return std::unique_ptr<EventLoop>(
+      new EventLoop(std::move(name), clock, poll_max_ns, std::move(epoll), std::move(wake)));
 }
 
-EventLoop::EventLoop(std::string name, const Clock& clock, UniqueFd epoll, EventFd wake)
+EventLoop::EventLoop(std::string name, const Clock& clock, uint64_t poll_max_ns, UniqueFd epoll, EventFd wake)
     : name_(std::move(name)),
       clock_(clock),
       epoll_(std::move(epoll)),
       wake_(std::move(wake)),
-      owner_(::pthread_self()) {}
+      owner_(::pthread_self()),
+      adaptive_poll_(poll_max_ns) {}
 
 EventLoop::~EventLoop() {
   STRATO_ASSERT(!in_callbacks_);
@@ -147,7 +148,7 @@ size_t EventLoop::run_once(std::optional<uint64_t> timeout_ns) {
 
   const bool found_work = run_hooks();
   std::array<epoll_event, 64> events;
-  const int ready = wait_for_events(epoll_.get(), events, found_work ? 0 : sleep_ns(timeout_ns));
+  const int ready = wait(events, found_work ? 0 : sleep_ns(timeout_ns));
   size_t calls = 0;
   bool woken = false;
   for (int i = 0; i < ready; ++i) {
@@ -235,12 +236,40 @@ void EventLoop::disarm(TimerSlot& slot) {
   if (std::exchange(slot.armed, false)) timers_.erase(&slot);
 }
 
-bool EventLoop::run_hooks() {
-  // By index: a hook may add or remove others.
+// Number of ready events.
+int EventLoop::wait(std::span<epoll_event> events, std::optional<uint64_t> limit_ns) {
+  if (!adaptive_poll_.enabled() || limit_ns == 0) return wait_for_events(epoll_.get(), events, limit_ns);
+  const uint64_t start = clock_.now_ns();
+  const uint64_t limit = limit_ns.value_or(UINT64_MAX);
+  int ready = spin(events, start + std::min(limit, adaptive_poll_.spin_ns()));
+  if (ready < 0) {
+    if (limit_ns) *limit_ns -= std::min(*limit_ns, clock_.now_ns() - start);
+    ready = wait_for_events(epoll_.get(), events, limit_ns);
+  }
+  adaptive_poll_.waited(clock_.now_ns() - start);
+  return ready;
+}
+
+// Looks for work until the clock shows `end_ns`. Number of ready events; -1 when nothing came.
+int EventLoop::spin(std::span<epoll_event> events, uint64_t end_ns) {
+  while (clock_.now_ns() < end_ns) {
+    const int ready = wait_for_events(epoll_.get(), events, 0);
+    if (ready > 0 || poll_hooks()) return ready;
+  }
+  return -1;
+}
+
+// By index: a hook may add or remove others.
+bool EventLoop::poll_hooks() {
   bool found_work = false;
   for (size_t i = 0; i < hooks_.size(); ++i) {
     if (hooks_[i] != nullptr) found_work |= hooks_[i]->poll();
   }
+  return found_work;
+}
+
+bool EventLoop::run_hooks() {
+  const bool found_work = poll_hooks();
   for (size_t i = 0; i < hooks_.size(); ++i) {
     if (hooks_[i] != nullptr) hooks_[i]->before_sleep();
   }

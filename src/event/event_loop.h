@@ -4,6 +4,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/epoll.h>
 
 #include <atomic>
 #include <cstdint>
@@ -11,12 +12,14 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/mutex.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "event/adaptive_poll.h"
 #include "event/clock.h"
 #include "event/event_fd.h"
 #include "event/lifetime.h"
@@ -78,8 +81,9 @@ class EventLoop {
  public:
   using Callback = std::move_only_function<void(uint32_t epoll_events)>;
 
-  // Costs three system calls. `clock` outlives the loop. The name is for messages.
-  static Result<std::unique_ptr<EventLoop>> create(std::string name, const Clock& clock);
+  // Costs three system calls. `clock` outlives the loop. The name is for messages. The loop looks for work for at most
+  // `poll_max_ns` before it sleeps (adaptive_poll.h).
+  static Result<std::unique_ptr<EventLoop>> create(std::string name, const Clock& clock, uint64_t poll_max_ns = 0);
   // All watches, timers and hook registrations are gone by now. Closures not yet run are dropped.
   ~EventLoop();
   EventLoop(const EventLoop&) = delete;
@@ -124,14 +128,17 @@ class EventLoop {
     bool operator()(const TimerSlot* a, const TimerSlot* b) const;
   };
 
-  EventLoop(std::string name, const Clock& clock, UniqueFd epoll, EventFd wake);
+  EventLoop(std::string name, const Clock& clock, uint64_t poll_max_ns, UniqueFd epoll, EventFd wake);
   void retire(std::unique_ptr<Watch::Slot> slot);
   void retire(std::unique_ptr<TimerSlot> slot);
   void arm(TimerSlot& slot, uint64_t deadline_ns);
   void disarm(TimerSlot& slot);
   void remove_hook(LoopHook& hook);
 
+  bool poll_hooks();
   bool run_hooks();
+  int wait(std::span<epoll_event> events, std::optional<uint64_t> limit_ns);
+  int spin(std::span<epoll_event> events, uint64_t end_ns);
   std::optional<uint64_t> sleep_ns(std::optional<uint64_t> limit_ns) const;
   size_t run_posted();
   size_t run_timers();
@@ -143,6 +150,7 @@ class EventLoop {
   std::atomic<pthread_t> owner_;
   std::atomic<bool> stopping_{false};
 
+  AdaptivePoll adaptive_poll_;
   size_t live_slots_ = 0;  // watches and timers that point to us
   bool in_callbacks_ = false;
   std::vector<std::unique_ptr<Watch::Slot>> retired_watches_;  // a running callback outlives its run

@@ -306,6 +306,62 @@ TEST_F(EventTest, HookWithWorkKeepsTheLoopFromSleeping) {
   EXPECT_EQ(hook.sleeps, 1);
 }
 
+TEST(AdaptivePollTest, LooksLongerWhileWorkComesSoonAndNotAtAllAfterALongWait) {
+  AdaptivePoll poll(10'000);
+  EXPECT_EQ(poll.spin_ns(), 0U);
+  poll.waited(10'000);
+  EXPECT_EQ(poll.spin_ns(), 4000U);
+  poll.waited(4000);  // found while looking: long enough
+  EXPECT_EQ(poll.spin_ns(), 4000U);
+  poll.waited(4001);
+  EXPECT_EQ(poll.spin_ns(), 8000U);
+  poll.waited(9000);
+  EXPECT_EQ(poll.spin_ns(), 10'000U);
+  poll.waited(10'001);
+  EXPECT_EQ(poll.spin_ns(), 0U);
+  EXPECT_FALSE(AdaptivePoll(0).enabled());
+}
+
+// Each look at it takes a microsecond.
+class TickingClock final : public Clock {
+ public:
+  uint64_t now_ns() const override { return now_ns_ += 1000; }
+
+ private:
+  mutable uint64_t now_ns_ = 0;
+};
+
+class PollingHook final : public LoopHook {
+ public:
+  bool poll() override { return ++polls == work_at; }
+  int polls = 0;
+  int work_at = 0;
+};
+
+TEST(EventLoopPollingTest, LooksForWorkAsLongAsItPaysAndThenSleeps) {
+  const TickingClock clock;
+  const std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock, 10'000);
+  Pipe pipe;
+  int called = 0;
+  Result<Watch> watch =
+      loop->watch(pipe.reader.get(), EPOLLIN, [&](uint32_t) { called += pipe.take() == 'x' ? 1 : 0; });
+  PollingHook hook;
+  const HookRegistration registered = loop->add_hook(hook);
+  pipe.put();
+  EXPECT_EQ(loop->run_once(std::nullopt), 1U);  // a wait of 2 us, without looking
+  EXPECT_EQ(hook.polls, 1);
+
+  hook.polls = 0;
+  EXPECT_EQ(loop->run_once(20'000), 0U);
+  EXPECT_EQ(hook.polls, 1 + 3);  // for 4 us, of which the clock took one; then it slept
+
+  hook.polls = 0;
+  hook.work_at = 3;
+  EXPECT_EQ(loop->run_once(std::nullopt), 0U);  // would sleep for ever without the hook
+  EXPECT_EQ(hook.polls, 3);
+  EXPECT_EQ(called, 1);
+}
+
 TEST_F(EventTest, HookMayLeaveWhileItRuns) {
   CountingHook hook;
   CountingHook second;

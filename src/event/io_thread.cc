@@ -4,8 +4,8 @@
 
 namespace strato {
 
-Result<std::unique_ptr<IoThread>> IoThread::create(const std::string& name, const Clock& clock) {
-  std::unique_ptr<EventLoop> loop = STRATO_TRY(EventLoop::create(name, clock));
+Result<std::unique_ptr<IoThread>> IoThread::create(const std::string& name, const Clock& clock, uint64_t poll_max_ns) {
+  std::unique_ptr<EventLoop> loop = STRATO_TRY(EventLoop::create(name, clock, poll_max_ns));
   std::unique_ptr<IoThread> io_thread(new IoThread(std::move(loop)));
   // From here on the loop is the new thread's, also before that thread has got going.
   io_thread->loop_->disown();

@@ -9,10 +9,11 @@
 namespace strato {
 
 // A thread that runs an EventLoop. What lives on the loop gets there by post() and leaves by post(), or is taken down
-// after stop(), when the loop belongs to the stopping thread.
+// after stop(), when the loop belongs to the stopping thread. `poll_max_ns`: see EventLoop::create().
 class IoThread {
  public:
-  static Result<std::unique_ptr<IoThread>> create(const std::string& name, const Clock& clock);
+  static Result<std::unique_ptr<IoThread>> create(const std::string& name, const Clock& clock,
+                                                  uint64_t poll_max_ns = 0);
   ~IoThread() { stop(); }
   IoThread(const IoThread&) = delete;
   IoThread& operator=(const IoThread&) = delete;

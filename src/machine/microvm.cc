@@ -46,6 +46,7 @@ Microvm::Microvm(const VmConfig& config, MicrovmPlan plan, EventLoop& loop, Boot
 
 Microvm::~Microvm() {
   vcpus_.stop();
+  if (io_threads_ != nullptr) io_threads_->stop();
   save_worker_.join();
 }
 
@@ -66,8 +67,7 @@ Result<> Microvm::open_back_ends() {
     STRATO_TRY(check_shape(incoming_->machine.shape, shape()));
     state_ = RunState::InMigrate;
   }
-  virtio_back_ends_ = STRATO_TRY(open_virtio_back_ends(plan_.virtio_mmio));
-  return {};
+  return open_virtio_back_ends(plan_.virtio_mmio);
 }
 
 Region Microvm::ram_region(const arch::Region& ram, std::string name, const SavedRegion* saved) const {
@@ -176,12 +176,13 @@ Result<> Microvm::make_devices() {
   args.on_progress = [this](std::string_view stage) { timeline_.mark(stage); };
   args.saved = incoming_ ? &incoming_->machine : nullptr;
   board_devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
+  io_threads_ = STRATO_TRY(IoThreads::create(plan_.iothreads, loop_.clock()));
   virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
                                                           .mmio_bus = mmio_bus_,
                                                           .memory = memory_,
-                                                          .clock = loop_.clock(),
+                                                          .io_threads = *io_threads_,
+                                                          .host = {.clock = loop_.clock()},
                                                           .plans = plan_.virtio_mmio,
-                                                          .back_ends = std::move(virtio_back_ends_),
                                                           .saved = args.saved}));
   return {};
 }

@@ -16,6 +16,7 @@
 #include "hypervisor/kvm/memory_slots.h"
 #include "hypervisor/kvm/vm.h"
 #include "machine/board_devices.h"
+#include "machine/io_threads.h"
 #include "machine/machine.h"
 #include "machine/microvm_plan.h"
 #include "machine/vcpu_group.h"
@@ -92,7 +93,6 @@ class Microvm final : public Machine {
   std::optional<boot::BootSources> boot_sources_;
   std::optional<OpenedMachine> incoming_;
   std::unique_ptr<Chardev> serial_backend_;
-  std::vector<VirtioBackEnd> virtio_back_ends_;  // until the devices are made
 
   const Kvm kvm_;
   const Vm vm_;
@@ -103,6 +103,7 @@ class Microvm final : public Machine {
   std::unique_ptr<arch::Platform> platform_;
   std::optional<boot::BootEntry> boot_entry_;
   std::unique_ptr<BoardDevices> board_devices_;
+  std::unique_ptr<IoThreads> io_threads_;
   std::unique_ptr<VirtioMmioDevices> virtio_devices_;
   VcpuGroup vcpus_;
   std::vector<std::unique_ptr<Component>> vcpu_components_;

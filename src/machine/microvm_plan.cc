@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <variant>
+
 namespace strato {
 namespace {
 
@@ -55,7 +57,12 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   plan.platform.pit =
       config.machine.pit == OnOffAuto::On || (config.machine.pit == OnOffAuto::Auto && !plan.guest_has_acpi);
   plan.platform.pmu = config.cpu.pmu;
-  plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(config, plan.guest_has_acpi));
+  const std::vector<BackendConfig> backends = STRATO_TRY(parse_backends(config.objects));
+  for (const BackendConfig& backend : backends) {
+    if (const auto* iothread = std::get_if<IothreadConfig>(&backend)) plan.iothreads.push_back(*iothread);
+  }
+  const DevicePlanContext devices{.config = config, .backends = backends};
+  plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));
   for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
   plan.tables.ioapics = {boot::IoApic{}};
   if (config.serial) {

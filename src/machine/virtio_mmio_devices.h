@@ -4,46 +4,38 @@
 
 #include <memory>
 #include <span>
-#include <variant>
 #include <vector>
 
 #include "base/result.h"
-#include "base/unique_fd.h"
 #include "bus/component.h"
 #include "bus/io_bus.h"
-#include "event/clock.h"
-#include "event/io_thread.h"
 #include "hypervisor/kvm/vm.h"
+#include "machine/io_threads.h"
 #include "machine/virtio_mmio_plan.h"
 #include "memory/memory_map.h"
 #include "migration/saved_machine.h"
 
 namespace strato {
 
-// What a device needs of the host, opened before anything of the machine is made.
-struct RngBackEnd {
-  UniqueFd source;
-};
-using VirtioBackEnd = std::variant<RngBackEnd>;
-// One for each plan. Errors name the device.
-Result<std::vector<VirtioBackEnd>> open_virtio_back_ends(std::span<const VirtioMmioPlan> plans);
+// Errors name the device.
+Result<> open_virtio_back_ends(std::span<VirtioMmioPlan> plans);
 
-// Threads: made, asked and destroyed on the control loop, destroyed after the vCPUs have ended. The devices run on the
-// default I/O loop, whose thread is started with the first of them.
+// Threads: made, asked and destroyed on the control loop, destroyed after the vCPUs have ended; `io_threads` have
+// ended before they are destroyed.
 class VirtioMmioDevices {
  public:
-  // All but `plans`, `back_ends` and `saved` outlive the devices.
+  // All but `plans` and `saved` outlive the devices.
   struct Args {
     const Vm& vm;
     IoBus& mmio_bus;
     const MemoryMap& memory;
-    const Clock& clock;
-    std::span<const VirtioMmioPlan> plans;
-    std::vector<VirtioBackEnd> back_ends;
+    IoThreads& io_threads;
+    DeviceHost host;
+    std::span<VirtioMmioPlan> plans;  // with open back ends
     const SavedMachine* saved = nullptr;
   };
   // The devices are paused: resume() starts them.
-  static Result<std::unique_ptr<VirtioMmioDevices>> create(Args args);
+  static Result<std::unique_ptr<VirtioMmioDevices>> create(const Args& args);
   ~VirtioMmioDevices();
 
   // In the order of a save.
@@ -52,10 +44,9 @@ class VirtioMmioDevices {
  private:
   struct Slot;
   explicit VirtioMmioDevices(IoBus& mmio_bus) : mmio_bus_(mmio_bus) {}
-  Result<> add(const Args& args, const VirtioMmioPlan& plan, VirtioBackEnd back_end);
+  Result<> add(const Args& args, VirtioMmioPlan& plan);
 
   IoBus& mmio_bus_;
-  std::unique_ptr<IoThread> io_thread_;
   std::vector<std::shared_ptr<Slot>> slots_;
 };
 

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <optional>
+#include <utility>
+#include <variant>
 
 #include "arch/platform.h"
+#include "machine/virtio_rng_device.h"
 
 namespace strato {
 namespace {
@@ -20,33 +22,33 @@ std::optional<uint32_t> nth_gsi(size_t index, bool guest_has_acpi) {
   return map.first_acpi_gsi + static_cast<uint32_t>(rest);
 }
 
-Result<VirtioRngPlan> plan_device(VirtioRngConfig device, const std::vector<BackendConfig>& backends) {
-  for (const BackendConfig& backend : backends) {
-    const auto* source = std::get_if<RngRandomConfig>(&backend);
-    if (source != nullptr && source->id == device.rng) return VirtioRngPlan{std::move(device), *source};
-  }
-  return std::unexpected(
-      Error::invalid(fmt::format("-device {0}: rng={1}: no -object rng-random has id={1}", device.id, device.rng)));
+Result<std::unique_ptr<VirtioDevicePlan>> plan_any(DeviceConfig config, const DevicePlanContext& context) {
+  // A type of device is added by including the header with its plan_device().
+  return std::visit([&context](auto& device) { return plan_device(std::move(device), context); }, config);
+}
+
+Result<> check_iothread(const VirtioDeviceConfig& device, std::span<const BackendConfig> backends) {
+  if (device.iothread.empty() || find_backend<IothreadConfig>(backends, device.iothread) != nullptr) return {};
+  return std::unexpected(Error::invalid(fmt::format("iothread={0}: no -object iothread has id={0}", device.iothread)));
 }
 
 }  // namespace
 
-Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const VmConfig& config, bool guest_has_acpi) {
-  std::vector<BackendConfig> backends;
-  for (const ObjectOptions& options : config.objects) {
-    backends.push_back({});
-    backends.back() = STRATO_TRY(parse_backend(options));
-  }
+Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& context, bool guest_has_acpi) {
   const arch::MachineMap& map = arch::machine_map();
   std::vector<VirtioMmioPlan> plans;
-  for (const ObjectOptions& options : config.devices) {
-    DeviceConfig device = STRATO_TRY(parse_device(options));
-    VirtioRngPlan rng = STRATO_TRY(plan_device(std::get<VirtioRngConfig>(std::move(device)), backends));
+  for (const ObjectOptions& options : context.config.devices) {
+    DeviceConfig config = STRATO_TRY(parse_device(options));
+    Result<std::unique_ptr<VirtioDevicePlan>> device = plan_any(std::move(config), context);
+    const std::string blame = fmt::format("-device {}", options.value_of("id"));
+    if (!device) return std::unexpected(std::move(device).error().context(blame));
+    Result<> checked = check_iothread((*device)->common(), context.backends);
+    if (!checked) return std::unexpected(std::move(checked).error().context(blame));
     const size_t index = plans.size();
     const std::optional<uint32_t> gsi = nth_gsi(index, guest_has_acpi);
     if (!gsi) {
-      return std::unexpected(Error::unsupported(
-          fmt::format("-device {}: no interrupt is left for it: this machine has {}", rng.device.id, index)));
+      return std::unexpected(
+          Error::unsupported(fmt::format("{}: no interrupt is left for it: this machine has {}", blame, index)));
     }
     VirtioMmioPlan& plan = plans.emplace_back();
     plan.component = fmt::format("virtio_mmio{}", index);
@@ -54,7 +56,7 @@ Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const VmConfig& config, boo
                    .size_bytes = static_cast<uint32_t>(map.virtio_mmio_step),
                    .gsi = *gsi,
                    .uid = static_cast<uint32_t>(index)};
-    plan.device = std::move(rng);
+    plan.device = *std::move(device);
   }
   return plans;
 }

@@ -19,8 +19,13 @@ VmConfig with_devices(int count) {
   return config;
 }
 
+Result<std::vector<VirtioMmioPlan>> plan(const VmConfig& config, bool guest_has_acpi) {
+  const Result<std::vector<BackendConfig>> backends = parse_backends(config.objects);
+  return plan_virtio_mmio({.config = config, .backends = *backends}, guest_has_acpi);
+}
+
 TEST(VirtioMmioPlanTest, WindowsFollowEachOtherAndInterruptsAreNobodyElses) {
-  const Result<std::vector<VirtioMmioPlan>> plans = plan_virtio_mmio(with_devices(2), true);
+  const Result<std::vector<VirtioMmioPlan>> plans = plan(with_devices(2), true);
   ASSERT_TRUE(plans.has_value());
   ASSERT_EQ(plans->size(), 2U);
   EXPECT_EQ((*plans)[0].component, "virtio_mmio0");
@@ -35,27 +40,40 @@ TEST(VirtioMmioPlanTest, WindowsFollowEachOtherAndInterruptsAreNobodyElses) {
 }
 
 TEST(VirtioMmioPlanTest, AGuestWithAcpiHas18InterruptsAndNoneTwice) {
-  const Result<std::vector<VirtioMmioPlan>> plans = plan_virtio_mmio(with_devices(18), true);
+  const Result<std::vector<VirtioMmioPlan>> plans = plan(with_devices(18), true);
   ASSERT_TRUE(plans.has_value());
   std::set<uint32_t> gsis;
-  for (const VirtioMmioPlan& plan : *plans) gsis.insert(plan.window.gsi);
+  for (const VirtioMmioPlan& device : *plans) gsis.insert(device.window.gsi);
   EXPECT_EQ(gsis.size(), 18U);
   EXPECT_FALSE(gsis.contains(16));  // the event device
   EXPECT_EQ(*gsis.rbegin(), 23U);
-  EXPECT_EQ(plan_virtio_mmio(with_devices(19), true).error().text(),
+  EXPECT_EQ(plan(with_devices(19), true).error().text(),
             "-device d18: no interrupt is left for it: this machine has 18");
 }
 
 TEST(VirtioMmioPlanTest, AGuestWithoutAcpiHas11) {
-  EXPECT_TRUE(plan_virtio_mmio(with_devices(11), false).has_value());
-  EXPECT_EQ(plan_virtio_mmio(with_devices(12), false).error().text(),
+  EXPECT_TRUE(plan(with_devices(11), false).has_value());
+  EXPECT_EQ(plan(with_devices(12), false).error().text(),
             "-device d11: no interrupt is left for it: this machine has 11");
 }
 
 TEST(VirtioMmioPlanTest, AnRngWithoutItsSourceIsRefused) {
   VmConfig config = with_devices(1);
   config.objects.clear();
-  EXPECT_EQ(plan_virtio_mmio(config, true).error().text(), "-device d0: rng=r: no -object rng-random has id=r");
+  EXPECT_EQ(plan(config, true).error().text(), "-device d0: rng=r: no -object rng-random has id=r");
+}
+
+TEST(VirtioMmioPlanTest, ADeviceSaysItsThreadAndItsRings) {
+  VmConfig config = with_devices(1);
+  config.objects.push_back(options("iothread,id=t1"));
+  config.devices.push_back(options("virtio-rng-device,rng=r,id=other,iothread=t1,packed=on"));
+  const Result<std::vector<VirtioMmioPlan>> plans = plan(config, true);
+  ASSERT_TRUE(plans.has_value());
+  EXPECT_EQ((*plans)[0].device->common(), (VirtioDeviceConfig{.id = "d0"}));
+  EXPECT_EQ((*plans)[1].device->common(), (VirtioDeviceConfig{.id = "other", .iothread = "t1", .packed = true}));
+
+  config.devices.push_back(options("virtio-rng-device,rng=r,id=lost,iothread=t2"));
+  EXPECT_EQ(plan(config, true).error().text(), "-device lost: iothread=t2: no -object iothread has id=t2");
 }
 
 }  // namespace

@@ -45,8 +45,8 @@ class Device {
   virtual ~Device() = default;
 
   virtual DeviceType type() const = 0;
-  // Offered to the driver, with those of kRingFeatures and kFeaturePacked that the device's queues can do. The
-  // transport adds kFeatureVersion1. Constant while a driver is there.
+  // Offered to the driver, with those of kRingFeatures that the device's queues can do. The transport adds
+  // kFeatureVersion1, and withholds what the user does not want. Constant while a driver is there.
   virtual uint64_t features() const = 0;
   // The longest that the driver may make each queue (it may choose less). Constant.
   virtual std::span<const uint16_t> queue_sizes() const = 0;

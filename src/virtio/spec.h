@@ -39,8 +39,8 @@ inline constexpr uint64_t kFeatureIndirect = uint64_t{1} << 28;
 inline constexpr uint64_t kFeatureEventIdx = uint64_t{1} << 29;
 inline constexpr uint64_t kFeatureVersion1 = uint64_t{1} << 32;
 inline constexpr uint64_t kFeaturePacked = uint64_t{1} << 34;
-// What a device whose queues are served by Queue may offer; PACKED is a choice of its user.
-inline constexpr uint64_t kRingFeatures = kFeatureIndirect | kFeatureEventIdx;
+// What a device whose queues are served by Queue offers; the transport withholds what its user does not want.
+inline constexpr uint64_t kRingFeatures = kFeatureIndirect | kFeatureEventIdx | kFeaturePacked;
 
 // §2.7.5, §2.8.2
 inline constexpr uint16_t kDescNext = 1;

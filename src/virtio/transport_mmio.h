@@ -44,7 +44,8 @@ class TransportMmio final : public IoDevice, public Component {
   };
   struct Plug {
     std::unique_ptr<Device> device;
-    std::vector<EventLoop*> loops;  // that serve the queues, by index; the last one serves all that follow
+    std::vector<EventLoop*> loops;   // that serve the queues, by index; the last one serves all that follow
+    uint64_t withheld_features = 0;  // that the device has and its user does not want
   };
 
   // A state is untrusted: refused when it does not fit to the device or to the memory. The transport is then paused
@@ -126,7 +127,9 @@ class TransportMmio final : public IoDevice, public Component {
 
   bool status_step_allowed(uint32_t now, uint32_t added) STRATO_REQUIRES(mutex_);
   bool features_acceptable() const STRATO_REQUIRES(mutex_);
-  uint64_t offered_features() const STRATO_REQUIRES(mutex_) { return device_->features() | kFeatureVersion1; }
+  uint64_t offered_features() const STRATO_REQUIRES(mutex_) {
+    return (device_->features() & ~withheld_features_) | kFeatureVersion1;
+  }
   QueueSlot* selected_queue() STRATO_REQUIRES(mutex_);
   bool queue_setup_allowed() const;
   void make_queue_ready(QueueSlot& slot) STRATO_REQUIRES(mutex_);
@@ -151,6 +154,7 @@ class TransportMmio final : public IoDevice, public Component {
   // Changes within an operation of sequencer_ or while there is none, so that an operation may use it without mutex_.
   std::unique_ptr<Device> device_ STRATO_GUARDED_BY(mutex_);
   std::vector<EventLoop*> loops_;
+  uint64_t withheld_features_ STRATO_GUARDED_BY(mutex_) = 0;
   std::vector<QueueSlot> queues_ STRATO_GUARDED_BY(mutex_);
   uint64_t driver_features_ STRATO_GUARDED_BY(mutex_) = 0;
   uint32_t device_features_sel_ STRATO_GUARDED_BY(mutex_) = 0;

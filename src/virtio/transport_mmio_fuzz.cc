@@ -68,7 +68,7 @@ class Session {
     return *std::move(made);
   }
   TransportMmio::Plug plug() {
-    auto made = std::make_unique<FakeVirtioDevice>(std::vector<uint16_t>{8, 8}, kRingFeatures | kFeaturePacked);
+    auto made = std::make_unique<FakeVirtioDevice>(std::vector<uint16_t>{8, 8}, kRingFeatures);
     device_ = made.get();
     return {.device = std::move(made), .loops = {world_.loop.get()}};
   }

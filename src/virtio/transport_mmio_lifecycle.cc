@@ -37,6 +37,7 @@ Result<> TransportMmio::put_in(Plug plug) {
   plug.device->config().on_notify([this] { config_changed(); });
   device_ = std::move(plug.device);
   loops_ = std::move(plug.loops);
+  withheld_features_ = plug.withheld_features;
   clear_registers();
   return {};
 }

@@ -37,7 +37,7 @@ class TransportMmioTest : public ::testing::Test {
             .interrupt = line_,
             .doorbells = {&fake_doorbells_[0], &fake_doorbells_[1]}};
   }
-  TransportMmio::Plug plug(std::vector<uint16_t> sizes = {64, 64}, uint64_t rings = kRingFeatures | kFeaturePacked) {
+  TransportMmio::Plug plug(std::vector<uint16_t> sizes = {64, 64}, uint64_t rings = kRingFeatures) {
     auto made = std::make_unique<FakeVirtioDevice>(std::move(sizes), rings);
     device_ = made.get();
     return {.device = std::move(made), .loops = {loop_.get()}};
@@ -127,6 +127,15 @@ TEST_F(TransportMmioTest, APackedQueueRunsWhenItWasNegotiated) {
   EXPECT_TRUE(device_->serve(0));
   EXPECT_EQ(packed.take_used().size(), 1U);
   EXPECT_FALSE(device_->running(1));  // was not set up
+}
+
+TEST_F(TransportMmioTest, AFeatureThatTheUserDoesNotWantIsNotOffered) {
+  TransportMmio::Plug without = plug();
+  without.withheld_features = kFeaturePacked;
+  transport_ = make(std::move(without));
+  MmioGuest guest(*transport_);
+  EXPECT_EQ(guest.device_features() & kRingFeatures, kFeatureIndirect | kFeatureEventIdx);
+  EXPECT_FALSE(guest.negotiate(kFeatures | kFeaturePacked));
 }
 
 // --- Status ---

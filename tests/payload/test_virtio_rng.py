@@ -89,6 +89,22 @@ def test_the_io_thread_is_there_when_a_device_is(start_vmm, devices, threads):
     assert names.count("io") == threads, names
 
 
+def test_a_device_runs_on_the_thread_that_it_names(start_vmm):
+    thread = ("-object", "iothread,id=mine,poll-max-ns=50000")
+    vmm = run_to_end(start_vmm, *thread, *DEVICE[:-1], DEVICE[-1] + ",iothread=mine", kernel=guest("virtio_rng"))
+    check_answers(vmm.text())
+    paused = start_vmm("-S", *thread, *DEVICE[:-1], DEVICE[-1] + ",iothread=mine", kernel=guest("virtio_rng"))
+    assert paused.qmp.command("query-status")["status"] == "prelaunch"
+    names = [open(f"/proc/{paused.pid}/task/{task}/comm").read().strip() for task in os.listdir(f"/proc/{paused.pid}/task")]
+    assert names.count("mine") == 1 and "io" not in names, names
+
+
+@pytest.mark.parametrize("packed", ["on", "off"])
+def test_packed_rings_are_offered_when_asked_for(start_vmm, packed):
+    vmm = run_to_end(start_vmm, *DEVICE[:-1], DEVICE[-1] + f",packed={packed}", kernel=guest("virtio_rng"))
+    assert int(vmm.values()["features"], 16) >> 34 & 1 == (packed == "on")
+
+
 def test_a_machine_that_has_not_run_is_saved_with_its_device(start_vmm, tmp_path):
     first = start_vmm("-S", *DEVICE, kernel=guest("virtio_rng"))
     first.qmp.command("migrate", uri=f"file:{tmp_path}/saved")
@@ -178,6 +194,8 @@ def test_a_quit_while_a_request_waits_ends_the_process(start_vmm):
     (("-object", "rng-random,id=rng0"), "needs filename="),
     (("-object", "rng-random,id=rng0,filename=/nonexistent", "-device", "virtio-rng-device,rng=rng0,id=d"), "/nonexistent"),
     (("-object", "rng-random,id=rng0,filename=/", "-device", "virtio-rng-device,rng=rng0,id=d"), "a directory"),
+    ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,iothread=x"), "-device d: iothread=x: no -object iothread has id=x"),
+    (tuple(word for n in range(9) for word in ("-object", f"iothread,id=t{n}")), "'iothread,id=t8': there can be at most 8 iothreads"),
     ((*DEVICE, "-device", "virtio-rng-device,rng=rng0,id=rng0dev"), "the id 'rng0dev' is taken"),
     ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,max-bytes=10,period=1000"), "64 to 1000000000 bytes per second"),
     ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,max-bytes=10"), "need each other"),

@@ -1,0 +1,41 @@
+// What a machine knows of a virtio device of -device, whatever its type and transport. Each type has a file of its own,
+// virtio_rng_device.h and so on; virtio_mmio_plan.cc has the list of them.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "config/device_config.h"
+#include "config/vm_config.h"
+#include "event/clock.h"
+#include "virtio/device.h"
+
+namespace strato {
+
+// What the making of a device may use; it outlives the device.
+struct DeviceHost {
+  const Clock& clock;
+};
+
+// The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.
+class VirtioDevicePlan {
+ public:
+  virtual ~VirtioDevicePlan() = default;
+  virtual const VirtioDeviceConfig& common() const = 0;
+  // What the device needs of the host, before anything of the machine is made.
+  virtual Result<> open_back_end() = 0;
+  // Once. `state`: what the device saved; null when there is none.
+  virtual Result<std::unique_ptr<virtio::Device>> make(const DeviceHost& host, const std::vector<std::byte>* state) = 0;
+};
+
+// What a plan_device() may look at.
+struct DevicePlanContext {
+  const VmConfig& config;
+  std::span<const BackendConfig> backends;  // of -object
+};
+
+}  // namespace strato
