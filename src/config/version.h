@@ -4,7 +4,7 @@
 
 namespace strato {
 
-// The version in CMakeLists.txt.
+// CMakeLists.txt reads it from here.
 inline constexpr std::string_view kVersion = "0.1.0";
 
 }  // namespace strato
