@@ -44,6 +44,7 @@ class CondVar {
     cond_.wait(lock);
     lock.release();
   }
+  void notify_one() { cond_.notify_one(); }
   void notify_all() { cond_.notify_all(); }
 
  private:

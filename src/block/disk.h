@@ -68,14 +68,14 @@ struct DiskLimits {
   bool can_unmap_zeroes = false;
 };
 
-// A way to a disk from one loop.
+// A way to a disk from one loop. Gone before the disk is.
 class DiskPort {
  public:
   // Nothing is in flight.
   virtual ~DiskPort() = default;
   // Takes the request and returns at once. What was submitted in one round of the loop goes to the kernel together,
-  // before the loop sleeps. Requests may finish in any order; only Flush waits for what finished before it was
-  // submitted.
+  // before the loop sleeps: so not from a hook's before_sleep(), after which ours may have been. Requests may finish in
+  // any order; only Flush waits for what finished before it was submitted.
   virtual void submit(DiskRequest& request) = 0;
   // `done` once nothing of this port is in flight; at once if so. No submit() until then.
   virtual void drain(std::move_only_function<void()> done) = 0;
