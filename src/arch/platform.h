@@ -36,6 +36,9 @@ struct MachineMap {
   uint32_t last_gsi;
   uint32_t first_acpi_gsi;  // more of them, for guests with ACPI only
   uint32_t last_acpi_gsi;
+  Region second_ioapic;  // x86: where these end, the pins of an I/O APIC in user space, which is there when needed
+  uint32_t first_second_gsi;
+  uint32_t last_second_gsi;
   Region event_device;  // MMIO page of the event device (GED), reserved
   uint32_t event_device_gsi;
   Region serial;  // x86: ports

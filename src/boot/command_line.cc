@@ -9,6 +9,10 @@ bool is_space(char c) {
   return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+// A kernel without ACPI has handlers for the interrupts of the ISA bus only. One with ACPI looks for its devices there,
+// and may number the others as it likes.
+constexpr uint32_t kIsaInterrupts = 16;
+
 // Where the word "--" begins, npos when there is none. As the kernel splits words: quotes keep spaces together.
 size_t find_end_of_kernel_arguments(std::string_view line) {
   bool quoted = false;
@@ -40,14 +44,16 @@ Result<std::string> build_command_line(std::string_view user, std::span<const Vi
   std::string line(user);
   std::string added;
   for (const VirtioMmioWindow& window : windows) {
+    if (window.gsi >= kIsaInterrupts) continue;
     added += fmt::format("{}virtio_mmio.device={}@{:#010x}:{}", added.empty() ? "" : " ", window.size_bytes,
                          window.base, window.gsi);
   }
   if (!added.empty()) line = insert_argument(line, added);
   if (line.size() > max_len) {
+    const std::string hint = added.empty() ? "" : "; -machine virtio-cmdline=off leaves these out";
     return std::unexpected(Error::invalid(
-        fmt::format("kernel command line: {} characters ({} of them for the machine's devices), this kernel takes {}",
-                    line.size(), line.size() - user.size(), max_len)));
+        fmt::format("kernel command line: {} characters ({} of them for the machine's devices{}), this kernel takes {}",
+                    line.size(), line.size() - user.size(), hint, max_len)));
   }
   return line;
 }

@@ -22,6 +22,21 @@ TEST(CommandLineTest, DevicesStandBeforeTheArgumentsOfInit) {
   EXPECT_EQ(*line, "ro virtio_mmio.device=512@0xf0100000:5 -- --color -- x");
 }
 
+TEST(CommandLineTest, DevicesThatOnlyAcpiCanTellOfAreLeftOut) {
+  const VirtioMmioWindow windows[] = {kDisk, {.base = 0xf010'1600, .gsi = 17}, {.base = 0xf010'2400, .gsi = 24}};
+  EXPECT_EQ(*build_command_line("ro", windows, 2047), "ro virtio_mmio.device=512@0xf0100000:5");
+}
+
+TEST(CommandLineTest, ALineThatTheKernelDoesNotTakeIsAnErrorThatSaysWhatMadeItLong) {
+  const VirtioMmioWindow windows[] = {kDisk};
+  EXPECT_TRUE(build_command_line("ro", windows, 38).has_value());
+  EXPECT_EQ(build_command_line("ro", windows, 37).error().text(),
+            "kernel command line: 38 characters (36 of them for the machine's devices; -machine virtio-cmdline=off "
+            "leaves these out), this kernel takes 37");
+  EXPECT_EQ(build_command_line("console", {}, 3).error().text(),
+            "kernel command line: 7 characters (0 of them for the machine's devices), this kernel takes 3");
+}
+
 TEST(CommandLineTest, WithoutDevicesTheLineIsTheUsers) {
   const Result<std::string> line = build_command_line("  a  b ", {}, 2047);
   ASSERT_TRUE(line.has_value());

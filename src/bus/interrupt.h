@@ -1,5 +1,8 @@
 #pragma once
 
+#include "base/result.h"
+#include "bus/msi_message.h"
+
 namespace strato {
 
 // A wired interrupt of a legacy or platform device, one GSI. Implemented by hypervisor/ with an irqfd, by testing/ with
@@ -27,6 +30,15 @@ class Interrupt {
   virtual void mask() = 0;
   virtual void unmask() = 0;
   virtual bool pending() const = 0;
+};
+
+// An interrupt that is a message, which its owner may change.
+class MessageInterrupt : public Interrupt {
+ public:
+  // What is raised from now on. An edge at the same moment takes the old message or the new one.
+  virtual Result<> set_message(const MsiMessage& message) = 0;
+  // Forgets a pending edge. Masked.
+  virtual void drop_pending() = 0;
 };
 
 }  // namespace strato

@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "machine/countdown.h"
+#include "machine/second_ioapic.h"
 #include "machine/serial_backend.h"
 
 namespace strato {
@@ -178,6 +179,8 @@ Result<> Microvm::make_devices() {
   board_devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
   io_threads_ = STRATO_TRY(IoThreads::create(plan_.iothreads, loop_.clock()));
   virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
+                                                          .irq_router = platform_->irq_router(),
+                                                          .loop = loop_,
                                                           .mmio_bus = mmio_bus_,
                                                           .memory = memory_,
                                                           .io_threads = *io_threads_,
@@ -417,6 +420,7 @@ MachineShape Microvm::shape() const {
   if (config_.serial) shape.components.emplace_back("serial0");
   if (plan_.platform.pit) shape.components.emplace_back("pit");
   if (!plan_.guest_has_acpi) shape.components.emplace_back("cmos_rtc");
+  if (needs_second_ioapic(plan_.virtio_mmio)) shape.components.emplace_back(kSecondIoapicName);
   for (const VirtioMmioPlan& device : plan_.virtio_mmio) shape.components.push_back(device.component);
   return shape;
 }

@@ -4,6 +4,8 @@
 
 #include <variant>
 
+#include "machine/second_ioapic.h"
+
 namespace strato {
 namespace {
 
@@ -65,6 +67,12 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));
   for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
   plan.tables.ioapics = {boot::IoApic{}};
+  if (needs_second_ioapic(plan.virtio_mmio)) {
+    plan.tables.ioapics.push_back({.id = kSecondIoapicId,
+                                   .address = static_cast<uint32_t>(map.second_ioapic.base),
+                                   .gsi_base = map.first_second_gsi,
+                                   .pins = map.last_second_gsi - map.first_second_gsi + 1});
+  }
   if (config.serial) {
     plan.tables.serial = boot::SerialPort{static_cast<uint16_t>(map.serial.base), map.serial_gsi};
   }

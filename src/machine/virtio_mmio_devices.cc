@@ -5,10 +5,12 @@
 #include <optional>
 #include <utility>
 
+#include "arch/platform.h"
 #include "base/assert.h"
 #include "hypervisor/kvm/io_event_fd.h"
 #include "hypervisor/kvm/irq.h"
 #include "machine/saved_state.h"
+#include "machine/second_ioapic.h"
 #include "virtio/transport_mmio.h"
 
 namespace strato {
@@ -24,18 +26,27 @@ Result<> open_virtio_back_ends(std::span<VirtioMmioPlan> plans) {
 // The transport ends before what it refers to; the bus holds the whole.
 struct VirtioMmioDevices::Slot {
   uint64_t base = 0;
-  std::unique_ptr<KvmInterrupt> interrupt{};
+  std::unique_ptr<Interrupt> wired{};  // null: a line of the second I/O APIC
   std::vector<std::unique_ptr<KvmDoorbell>> doorbells{};
   std::unique_ptr<virtio::TransportMmio> transport{};
 };
 
 Result<std::unique_ptr<VirtioMmioDevices>> VirtioMmioDevices::create(const Args& args) {
   std::unique_ptr<VirtioMmioDevices> devices(new VirtioMmioDevices(args.mmio_bus));
+  if (needs_second_ioapic(args.plans)) {
+    STRATO_TRY(devices->add_ioapic(args));
+  }
   for (VirtioMmioPlan& plan : args.plans) {
     Result<> added = devices->add(args, plan);
     if (!added) return std::unexpected(std::move(added).error().context(fmt::format("-device {}", plan.id())));
   }
   return devices;
+}
+
+Result<> VirtioMmioDevices::add_ioapic(const Args& args) {
+  ioapic_ = STRATO_TRY(make_second_ioapic(args.vm, args.irq_router, args.loop, args.plans, args.saved));
+  return mmio_bus_.add(
+      {arch::machine_map().second_ioapic.base, Ioapic::kWindowBytes, std::string(kSecondIoapicName), ioapic_});
 }
 
 Result<> VirtioMmioDevices::add(const Args& args, VirtioMmioPlan& plan) {
@@ -47,7 +58,9 @@ Result<> VirtioMmioDevices::add(const Args& args, VirtioMmioPlan& plan) {
 
   auto slot = std::make_shared<Slot>();
   slot->base = plan.window.base;
-  slot->interrupt = STRATO_TRY(KvmInterrupt::create(args.vm, plan.window.gsi));
+  const uint32_t first_second_gsi = arch::machine_map().first_second_gsi;
+  if (plan.window.gsi < first_second_gsi) slot->wired = STRATO_TRY(KvmInterrupt::create(args.vm, plan.window.gsi));
+  Interrupt& interrupt = slot->wired != nullptr ? *slot->wired : ioapic_->line(plan.window.gsi - first_second_gsi);
   std::vector<Doorbell*> doorbells;
   for (uint64_t queue = 0; queue < device->queue_sizes().size(); ++queue) {
     const IoEventMatch match{.address = plan.window.base + virtio::TransportMmio::kQueueNotifyOffset, .value = queue};
@@ -56,7 +69,7 @@ Result<> VirtioMmioDevices::add(const Args& args, VirtioMmioPlan& plan) {
     doorbells.push_back(slot->doorbells.back().get());
   }
   virtio::TransportMmio::Args transport{
-      .name = plan.component, .memory = args.memory, .interrupt = *slot->interrupt, .doorbells = std::move(doorbells)};
+      .name = plan.component, .memory = args.memory, .interrupt = interrupt, .doorbells = std::move(doorbells)};
   virtio::TransportMmio::Plug plug{
       .device = std::move(device), .loops = {loop}, .withheld_features = common.packed ? 0 : virtio::kFeaturePacked};
   slot->transport = STRATO_TRY(virtio::TransportMmio::create(std::move(transport), std::move(plug), state));
@@ -71,10 +84,12 @@ VirtioMmioDevices::~VirtioMmioDevices() {
   for (const std::shared_ptr<Slot>& slot : slots_) {
     STRATO_ASSERT(mmio_bus_.remove(slot->base).has_value());
   }
+  if (ioapic_ != nullptr) STRATO_ASSERT(mmio_bus_.remove(arch::machine_map().second_ioapic.base).has_value());
 }
 
 std::vector<Component*> VirtioMmioDevices::components() {
   std::vector<Component*> all;
+  if (ioapic_ != nullptr) all.push_back(ioapic_.get());
   for (const std::shared_ptr<Slot>& slot : slots_) all.push_back(slot->transport.get());
   return all;
 }

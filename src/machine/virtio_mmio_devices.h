@@ -9,6 +9,9 @@
 #include "base/result.h"
 #include "bus/component.h"
 #include "bus/io_bus.h"
+#include "devices/ioapic.h"
+#include "event/event_loop.h"
+#include "hypervisor/kvm/irq_router.h"
 #include "hypervisor/kvm/vm.h"
 #include "machine/io_threads.h"
 #include "machine/virtio_mmio_plan.h"
@@ -27,6 +30,8 @@ class VirtioMmioDevices {
   // All but `plans` and `saved` outlive the devices.
   struct Args {
     const Vm& vm;
+    IrqRouter& irq_router;
+    EventLoop& loop;  // control
     IoBus& mmio_bus;
     const MemoryMap& memory;
     IoThreads& io_threads;
@@ -44,9 +49,11 @@ class VirtioMmioDevices {
  private:
   struct Slot;
   explicit VirtioMmioDevices(IoBus& mmio_bus) : mmio_bus_(mmio_bus) {}
+  Result<> add_ioapic(const Args& args);
   Result<> add(const Args& args, VirtioMmioPlan& plan);
 
   IoBus& mmio_bus_;
+  std::shared_ptr<Ioapic> ioapic_;  // null: the in-kernel one has pins for all
   std::vector<std::shared_ptr<Slot>> slots_;
 };
 

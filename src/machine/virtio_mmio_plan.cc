@@ -12,14 +12,24 @@
 namespace strato {
 namespace {
 
-// The wired interrupt of the device with this number; none when all are taken.
+// The interrupt of the device with this number; none when all are taken.
 std::optional<uint32_t> nth_gsi(size_t index, bool guest_has_acpi) {
   const arch::MachineMap& map = arch::machine_map();
-  const size_t legacy = map.last_gsi - map.first_gsi + 1;
-  if (index < legacy) return map.first_gsi + static_cast<uint32_t>(index);
-  const size_t rest = index - legacy;
-  if (!guest_has_acpi || rest > map.last_acpi_gsi - map.first_acpi_gsi) return std::nullopt;
-  return map.first_acpi_gsi + static_cast<uint32_t>(rest);
+  struct Range {
+    uint32_t first;
+    uint32_t last;
+    bool without_acpi;
+  };
+  const Range ranges[] = {{map.first_gsi, map.last_gsi, true},
+                          {map.first_acpi_gsi, map.last_acpi_gsi, false},
+                          {map.first_second_gsi, map.last_second_gsi, false}};
+  for (const Range& range : ranges) {
+    if (!range.without_acpi && !guest_has_acpi) continue;
+    const size_t count = range.last - range.first + 1;
+    if (index < count) return range.first + static_cast<uint32_t>(index);
+    index -= count;
+  }
+  return std::nullopt;
 }
 
 Result<std::unique_ptr<VirtioDevicePlan>> plan_any(DeviceConfig config, const DevicePlanContext& context) {

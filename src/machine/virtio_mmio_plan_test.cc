@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <span>
+
+#include "machine/second_ioapic.h"
 
 namespace strato {
 namespace {
@@ -39,16 +42,20 @@ TEST(VirtioMmioPlanTest, WindowsFollowEachOtherAndInterruptsAreNobodyElses) {
   EXPECT_EQ((*plans)[1].id(), "d1");
 }
 
-TEST(VirtioMmioPlanTest, AGuestWithAcpiHas18InterruptsAndNoneTwice) {
-  const Result<std::vector<VirtioMmioPlan>> plans = plan(with_devices(18), true);
+TEST(VirtioMmioPlanTest, AGuestWithAcpiHas82InterruptsAndNoneTwice) {
+  const Result<std::vector<VirtioMmioPlan>> plans = plan(with_devices(82), true);
   ASSERT_TRUE(plans.has_value());
+  EXPECT_EQ((*plans)[17].window.gsi, 23U);
+  EXPECT_FALSE(needs_second_ioapic(std::span(*plans).first(18)));
+  EXPECT_EQ((*plans)[18].window.gsi, 24U);
+  EXPECT_TRUE(needs_second_ioapic(std::span(*plans).first(19)));
   std::set<uint32_t> gsis;
   for (const VirtioMmioPlan& device : *plans) gsis.insert(device.window.gsi);
-  EXPECT_EQ(gsis.size(), 18U);
+  EXPECT_EQ(gsis.size(), 82U);
   EXPECT_FALSE(gsis.contains(16));  // the event device
-  EXPECT_EQ(*gsis.rbegin(), 23U);
-  EXPECT_EQ(plan(with_devices(19), true).error().text(),
-            "-device d18: no interrupt is left for it: this machine has 18");
+  EXPECT_EQ(*gsis.rbegin(), 87U);
+  EXPECT_EQ(plan(with_devices(83), true).error().text(),
+            "-device d82: no interrupt is left for it: this machine has 82");
 }
 
 TEST(VirtioMmioPlanTest, AGuestWithoutAcpiHas11) {

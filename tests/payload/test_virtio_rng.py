@@ -199,7 +199,7 @@ def test_a_quit_while_a_request_waits_ends_the_process(start_vmm):
     ((*DEVICE, "-device", "virtio-rng-device,rng=rng0,id=rng0dev"), "the id 'rng0dev' is taken"),
     ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,max-bytes=10,period=1000"), "64 to 1000000000 bytes per second"),
     ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,max-bytes=10"), "need each other"),
-    ((*SOURCE, *(word for n in range(19) for word in ("-device", f"virtio-rng-device,rng=rng0,id=d{n}"))), "no interrupt is left"),
+    ((*SOURCE, *(word for n in range(83) for word in ("-device", f"virtio-rng-device,rng=rng0,id=d{n}"))), "no interrupt is left"),
 ])
 def test_a_wrong_option_is_named(start_vmm, options, message):
     vmm = start_vmm(*options, kernel=guest("virtio_rng"))

@@ -10,6 +10,27 @@
 #include "hypervisor/kvm/kvm_ioctl.h"
 
 namespace strato {
+namespace {
+
+void mask_irqfd(IrqFd& irqfd) {
+  const Result<> done = irqfd.detach();
+  if (!done) log_guest(LogLevel::Error, "masking: {}", done.error().text());
+}
+
+// Attaching delivers what was raised meanwhile.
+void unmask_irqfd(IrqFd& irqfd) {
+  const Result<> done = irqfd.attach();
+  if (!done) log_guest(LogLevel::Error, "unmasking: {}", done.error().text());
+}
+
+// While attached, KVM takes the count at once: only a masked vector has one.
+bool is_pending(const IrqFd& irqfd) {
+  if (irqfd.attached()) return false;
+  pollfd request{.fd = irqfd.fd(), .events = POLLIN, .revents = 0};
+  return ::poll(&request, 1, 0) == 1;
+}
+
+}  // namespace
 
 IrqFd::IrqFd(const Vm& vm, uint32_t gsi, EventFd event, std::optional<EventFd> resample)
     : vm_(&vm), gsi_(gsi), event_(std::move(event)), resample_(std::move(resample)) {}
@@ -27,9 +48,13 @@ IrqFd::~IrqFd() {
   if (!detached) log(LogLevel::Warn, "{}", detached.error().text());
 }
 
-Result<IrqFd> IrqFd::create(const Vm& vm, uint32_t gsi) {
+Result<IrqFd> IrqFd::create_detached(const Vm& vm, uint32_t gsi) {
   EventFd event = STRATO_TRY(EventFd::create());
-  IrqFd irqfd(vm, gsi, std::move(event), std::nullopt);
+  return IrqFd(vm, gsi, std::move(event), std::nullopt);
+}
+
+Result<IrqFd> IrqFd::create(const Vm& vm, uint32_t gsi) {
+  IrqFd irqfd = STRATO_TRY(create_detached(vm, gsi));
   STRATO_TRY(irqfd.attach());
   return irqfd;
 }
@@ -84,21 +109,36 @@ Result<std::unique_ptr<KvmInterrupt>> KvmInterrupt::create(const Vm& vm, uint32_
 }
 
 void KvmInterrupt::mask() {
-  const Result<> done = irqfd_.detach();
-  if (!done) log_guest(LogLevel::Error, "masking: {}", done.error().text());
+  mask_irqfd(irqfd_);
 }
-
-// Attaching delivers what was raised meanwhile.
 void KvmInterrupt::unmask() {
-  const Result<> done = irqfd_.attach();
-  if (!done) log_guest(LogLevel::Error, "unmasking: {}", done.error().text());
+  unmask_irqfd(irqfd_);
+}
+bool KvmInterrupt::pending() const {
+  return is_pending(irqfd_);
 }
 
-// While attached, KVM takes the count at once: only a masked vector has one.
-bool KvmInterrupt::pending() const {
-  if (irqfd_.attached()) return false;
-  pollfd request{.fd = irqfd_.fd(), .events = POLLIN, .revents = 0};
-  return ::poll(&request, 1, 0) == 1;
+Result<std::unique_ptr<KvmMessageInterrupt>> KvmMessageInterrupt::create(const Vm& vm, IrqRouter& router) {
+  const uint32_t gsi = STRATO_TRY(router.allocate_message_gsi());
+  std::unique_ptr<KvmMessageInterrupt> interrupt(new KvmMessageInterrupt(router, gsi));
+  IrqFd irqfd = STRATO_TRY(IrqFd::create_detached(vm, gsi));
+  interrupt->irqfd_.emplace(std::move(irqfd));
+  return interrupt;
+}
+
+KvmMessageInterrupt::~KvmMessageInterrupt() {
+  irqfd_.reset();
+  router_.release_message_gsi(gsi_);
+}
+
+void KvmMessageInterrupt::mask() {
+  mask_irqfd(*irqfd_);
+}
+void KvmMessageInterrupt::unmask() {
+  unmask_irqfd(*irqfd_);
+}
+bool KvmMessageInterrupt::pending() const {
+  return is_pending(*irqfd_);
 }
 
 }  // namespace strato

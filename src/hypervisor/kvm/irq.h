@@ -10,6 +10,7 @@
 #include "base/unique_fd.h"
 #include "bus/interrupt.h"
 #include "event/event_fd.h"
+#include "hypervisor/kvm/irq_router.h"
 #include "hypervisor/kvm/vm.h"
 
 namespace strato {
@@ -20,6 +21,7 @@ class IrqFd {
  public:
   // Edge: each signal is one pulse on `gsi`.
   static Result<IrqFd> create(const Vm& vm, uint32_t gsi);
+  static Result<IrqFd> create_detached(const Vm& vm, uint32_t gsi);
   // Level: a signal asserts `gsi`; the guest's end of interrupt takes it down and signals resample_fd().
   static Result<IrqFd> create_resampled(const Vm& vm, uint32_t gsi);
 
@@ -28,6 +30,8 @@ class IrqFd {
   ~IrqFd();
 
   void signal() const { event_.signal(); }
+  // Takes what was signalled while it was detached.
+  uint64_t consume() const { return event_.consume(); }
   int fd() const { return event_.fd(); }
   int resample_fd() const { return resample_ ? resample_->fd() : -1; }
   // Detached, signals stay in the fd. Detaching waits for a grace period of the kernel (tens of µs on hardware).
@@ -59,7 +63,7 @@ class KvmIrqLine final : public IrqLine {
   const uint32_t gsi_;
 };
 
-// A message interrupt (the GSI of an MSI route), or the edge-triggered line of virtio-mmio.
+// The edge-triggered line of virtio-mmio.
 // On a wired GSI the kernel delivers a raise() from a work queue, some time later: before the interrupt controller is
 // saved, mask() and unmask() wait until it has.
 class KvmInterrupt final : public Interrupt {
@@ -74,6 +78,27 @@ class KvmInterrupt final : public Interrupt {
  private:
   explicit KvmInterrupt(IrqFd irqfd) : irqfd_(std::move(irqfd)) {}
   IrqFd irqfd_;
+};
+
+// A message interrupt: an irqfd on an MSI route of its own. Masked at first. Threads: as Interrupt says; set_message()
+// and drop_pending() with mask(). `router` outlives it.
+class KvmMessageInterrupt final : public MessageInterrupt {
+ public:
+  static Result<std::unique_ptr<KvmMessageInterrupt>> create(const Vm& vm, IrqRouter& router);
+  ~KvmMessageInterrupt() override;
+  void raise() override { irqfd_->signal(); }
+  int fd() const override { return irqfd_->fd(); }
+  void mask() override;
+  void unmask() override;
+  bool pending() const override;
+  Result<> set_message(const MsiMessage& message) override { return router_.set_message(gsi_, message); }
+  void drop_pending() override { irqfd_->consume(); }
+
+ private:
+  KvmMessageInterrupt(IrqRouter& router, uint32_t gsi) : router_(router), gsi_(gsi) {}
+  IrqRouter& router_;
+  const uint32_t gsi_;
+  std::optional<IrqFd> irqfd_;
 };
 
 }  // namespace strato

@@ -11,16 +11,10 @@
 
 #include "base/mutex.h"
 #include "base/result.h"
+#include "bus/msi_message.h"
 #include "hypervisor/kvm/vm.h"
 
 namespace strato {
-
-struct MsiMessage {
-  uint64_t address = 0;
-  uint32_t data = 0;
-  std::optional<uint32_t> device_id = {};  // where the controller tells devices apart (GICv3 ITS)
-  bool operator==(const MsiMessage&) const = default;
-};
 
 // Owns the numbers. Nothing is written at start: KVM's default routes serve the wired interrupts, the table is set when
 // the first message route appears (and then always as a whole, in one call).
