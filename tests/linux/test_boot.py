@@ -12,6 +12,10 @@ BASELINE = [
     r"PCI: Fatal: No config space access function found",  # there is no PCI,
     r"PCI: System does not support PCI",  # in 6.1 and 6.12
     r"amd_pstate: the _CPC object is not present in SBIOS or ACPI disabled",  # 6.12 on AMD
+    r"ACPI: MPS support code is not built-in, using acpi=off or acpi=noirq or pci=noacpi may have problem",  # without ACPI
+    r"smpboot: weird, boot CPU \(#0\) not listed by the BIOS",
+    r"PMU not available due to virtualization, using software events only\.",
+    r"ACPI BIOS Error \(bug\): A valid RSDP was not found \(\d+/tbxfroot-\d+\)",
 ]
 # What they say when the host did not run them for a while.
 BUSY_HOST = [r"hrtimer: interrupt took \d+ ns", r"clocksource: Long readout interval, skipping watchdog check: .*"]

@@ -15,6 +15,7 @@ from packages import Failure, cache_dir, ensure_programs, say
 
 HERE = pathlib.Path(__file__).resolve().parent
 ACPI_PROGRAMS = {"acpidump", "iasl"}
+DISK_MIB = 128
 DESCRIPTION = """\
 Makes DIR/bzImage, DIR/vmlinux (the same kernel as ELF with a PVH entry), DIR/initramfs.cpio (busybox and the modules asked
 for, with what they need) and DIR/image.json (what it is). What the default init reports and which words of the kernel's
@@ -41,6 +42,9 @@ def parse(argv):
     parser.add_argument("--files", metavar="SRC:DST", type=pair, nargs="+", action="extend", default=[], help="files or folders to add")
     parser.add_argument("--with", metavar="P1,P2", dest="programs", type=words, default=[],
                         help="programs of this machine to add with their libraries, such as lscpu, acpidump, iasl")
+    parser.add_argument("--disk-with", metavar="P1,P2", type=words, default=[],
+                        help="also make DIR/programs.ext4 with these programs of this machine, their libraries and busybox: too large to "
+                        "unpack at each start, so that a guest mounts and enters it")
     parser.add_argument("--out", metavar="DIR", required=True)
     return parser.parse_args(argv)
 
@@ -60,6 +64,18 @@ def make_initramfs(options, linux):
         image.tree(source, target)
     image.file("init", pathlib.Path(options.init).read_bytes(), 0o755)
     return image.archive()
+
+
+def make_disk(options, out):
+    disk = Initramfs()
+    disk.busybox()
+    for folder in ("proc", "sys", "dev", "tmp"):
+        disk.folder(folder)
+    for name in options.disk_with:
+        disk.host_program(name)
+    partial = out / f"programs.{os.getpid()}.partial"
+    disk.file_system(partial, DISK_MIB)
+    partial.rename(out / "programs.ext4")
 
 
 def cached(archive):
@@ -95,6 +111,8 @@ def main(argv):
     place(linux.bzimage, out / "bzImage")
     place(linux.vmlinux, out / "vmlinux")
     place(cached(make_initramfs(options, linux)), out / "initramfs.cpio")
+    if options.disk_with:
+        make_disk(options, out)
     facts = {"kernel": linux.version, "flavour": options.kernel, "modules": options.modules, "programs": options.programs}
     (out / "image.json").write_text(json.dumps(facts, indent=2) + "\n")
     say(f"{out}: Linux {linux.version}")

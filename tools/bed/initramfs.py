@@ -47,6 +47,21 @@ class Initramfs:
         parts.append(_record(0, "TRAILER!!!", 0, b"", (0, 0)))
         return b"".join(parts)
 
+    def file_system(self, path, mebibytes):
+        """The same files as an ext4 image."""
+        ensure_programs("bed", "mkfs.ext4")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, (mode, data, _) in self._entries.items():
+                target = pathlib.Path(folder, name)
+                if stat.S_ISDIR(mode):
+                    target.mkdir()
+                elif stat.S_ISLNK(mode):
+                    target.symlink_to(data.decode())
+                elif stat.S_ISREG(mode):
+                    target.write_bytes(data)
+                    target.chmod(stat.S_IMODE(mode))
+            run([find_program("mkfs.ext4"), "-q", "-F", "-d", folder, path, f"{mebibytes}M"])
+
     def busybox(self):
         """busybox-static under all its names."""
         ensure_programs("bed", "busybox")
