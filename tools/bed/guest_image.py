@@ -44,7 +44,7 @@ def parse(argv):
                         help="programs of this machine to add with their libraries, such as lscpu, acpidump, iasl")
     parser.add_argument("--disk-with", metavar="P1,P2", type=words, default=[],
                         help="also make DIR/programs.ext4 with these programs of this machine, their libraries and busybox: too large to "
-                        "unpack at each start, so that a guest mounts and enters it")
+                        "unpack at each start; a guest mounts and enters it, or has it as its root (strato.root=/dev/vda,ext4)")
     parser.add_argument("--out", metavar="DIR", required=True)
     return parser.parse_args(argv)
 
@@ -73,6 +73,7 @@ def make_disk(options, out):
         disk.folder(folder)
     for name in options.disk_with:
         disk.host_program(name)
+    disk.file("init", pathlib.Path(options.init).read_bytes(), 0o755)
     partial = out / f"programs.{os.getpid()}.partial"
     disk.file_system(partial, DISK_MIB)
     partial.rename(out / "programs.ext4")

@@ -2,6 +2,7 @@
 # The guest's /init. It loads the modules of the image, reports what it sees as key=value lines between two markers, and
 # obeys words of the kernel's command line:
 #   strato.port=PORT,VALUE  first writes a byte to an I/O port
+#   strato.root=DEVICE,TYPE goes on with the /init of that file system, read-write when it can be
 #   strato.report=no        no report
 #   strato.run=PATH         then runs a program of the initramfs; its exit code is reported
 #   strato.end=WORD         then poweroff (the default), reboot, halt, panic, hang or shell
@@ -10,20 +11,29 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 [ -c /dev/null ] || mount -t devtmpfs dev /dev
 read -r cmdline </proc/cmdline
-end=poweroff report=yes run= port=
+end=poweroff report=yes run= port= root=
 for word in $cmdline; do
   case $word in
     strato.end=*) end=${word#*=} ;;
     strato.report=*) report=${word#*=} ;;
     strato.run=*) run=${word#*=} ;;
     strato.port=*) port=${word#*=} ;;
+    strato.root=*) root=${word#*=} ;;
     quiet) echo 1 >/proc/sys/kernel/printk ;;
   esac
 done
 [ -z "$port" ] || outb "$((${port%,*}))" "$((${port#*,}))"
 
 failed=
-while read -r module; do insmod "/modules/$module" || failed="$failed $module"; done </modules/order
+if [ -f /modules/order ]; then
+  while read -r module; do insmod "/modules/$module" || failed="$failed $module"; done </modules/order
+  if [ -n "$root" ]; then
+    mkdir -p /root
+    mount -t "${root#*,}" "${root%,*}" /root || mount -o ro -t "${root#*,}" "${root%,*}" /root || echo "strato.root=$root: no such root"
+    umount /sys /proc
+    exec switch_root /root /init
+  fi
+fi
 
 # Prints key=, then the first line of a file.
 show() {
@@ -54,6 +64,7 @@ if [ "$report" = yes ]; then
   echo "cmdline=$cmdline"
   show clocksource /sys/devices/system/clocksource/clocksource0/current_clocksource
   show uptime /proc/uptime
+  echo "root=$(sed -n 's|^\(/dev/[^ ]*\) / \([^ ]*\) \([^, ]*\).*|\1 \2 \3|p' /proc/mounts)"
   report_processors
   report_tables
   echo "modules_failed=${failed# }"

@@ -1,0 +1,182 @@
+"""What Debian's kernel does with virtio-blk disks, and what the host sees of it: run by tools/with-kvm as `block.py SCENARIO IMAGE`."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "lib"))
+
+from vmm import Vmm  # noqa: E402
+
+LIMIT = 300
+MIB = 1 << 20
+QUIET = "console=ttyS0 quiet panic=-1 reboot=t strato.end=reboot"
+
+
+def run(*argv):
+    subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.DEVNULL)
+
+
+def sparse(path, size):
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return path
+
+
+class Disks:
+    """The options of disks vda, vdb ... in their order."""
+
+    def __init__(self):
+        self.options = []
+
+    def add(self, path, drive="", device=""):
+        number = len(self.options) // 4
+        drive = f"id=drive{number},file={path},if=none" + (f",{drive}" if drive else "")
+        device = f"virtio-blk-device,drive=drive{number},id=disk{number}" + (f",{device}" if device else "")
+        self.options += ["-drive", drive, "-device", device]
+
+
+def start(image, disks, words, smp=1):
+    return Vmm(tempfile.mkdtemp(prefix="strato-"), *disks.options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
+               memory_mib=256, smp=smp, append=f"{QUIET} {words}")
+
+
+def end(vmm):
+    code = vmm.wait(LIMIT)
+    assert code == 0, f"exit code {code}\n{vmm.text()[-3000:]}\n{vmm.stderr()}"
+    return vmm.text()
+
+
+def verify(image, folder):
+    """Each engine, with and without O_DIRECT, with 1 and 4 queues."""
+    disks, wanted = Disks(), []
+    disks.add(f"{image}/programs.ext4", "readonly=on,direct=off")
+    for engine in ("io_uring", "native", "threads"):
+        for direct in ("on", "off"):
+            if engine == "native" and direct == "off":
+                continue  # refused at start: Linux AIO without O_DIRECT blocks
+            for queues in (1, 4):
+                wanted.append((f"{engine}-{direct}-{queues}", queues))
+                disks.add(sparse(folder / wanted[-1][0], 8 * MIB), f"aio={engine},direct={direct}",
+                          f"num-queues={queues},serial={wanted[-1][0]}")
+    text = end(start(image, disks, "strato.report=no strato.run=/fio_verify.sh", smp=2))
+    for number, (serial, queues) in enumerate(wanted):
+        disk = f"vd{chr(ord('b') + number)}"
+        seen = re.search(rf"^disk={disk} serial=(\S*) queues=(\d+) cache=(.*) sectors=(\d+)$", text, re.M)
+        assert seen and seen[1] == serial and int(seen[4]) == 8 * MIB // 512, text[-3000:]
+        # Linux makes no more queues than it has processors.
+        assert int(seen[2]) == min(queues, 2), seen[0]
+        assert f"verified={disk} code=0" in text, text[-3000:]
+    print(f"{len(wanted)} disks verified")
+
+
+def roots(image, folder):
+    """ext4, a partition, and squashfs as the root; each with the /init of its own."""
+    ext4, partitioned, squashfs = folder / "ext4", folder / "partitioned", folder / "squashfs"
+    shutil.copyfile(f"{image}/programs.ext4", ext4)
+    size = os.path.getsize(ext4)
+    sparse(partitioned, size + 2 * MIB)
+    run("dd", f"if={ext4}", f"of={partitioned}", "bs=1M", "seek=1", "conv=notrunc", "status=none")
+    subprocess.run(["sfdisk", "-q", partitioned], input=f"2048,{size // 512},L\n", text=True, check=True)
+    tree = folder / "tree"
+    tree.mkdir()
+    run("mount", "-o", "loop,ro", ext4, tree)
+    run("mksquashfs", tree, squashfs, "-noI", "-noD", "-noF", "-noX", "-no-progress", "-e", "usr/lib")
+    run("umount", tree)
+    for path, drive, root in ((ext4, "", "/dev/vda,ext4"), (partitioned, "", "/dev/vda1,ext4"),
+                              (squashfs, "readonly=on", "/dev/vda,squashfs")):
+        disks = Disks()
+        disks.add(path, drive)
+        text = end(start(image, disks, f"strato.root={root}"))
+        device, kind = root.split(",")
+        mode = "ro" if drive else "rw"
+        assert re.search(rf"^root={device} {kind} {mode}$", text, re.M), text[-3000:]
+    print("3 roots")
+
+
+def changes(image, folder):
+    """A discard gives the blocks back; a new size is seen without a restart."""
+    path = sparse(folder / "disk", 16 * MIB)
+    disks = Disks()
+    disks.add(path, "discard=unmap,direct=on")
+    vmm = start(image, disks, "strato.report=no strato.run=/disk_changes.sh")
+    vmm.wait_for("written", LIMIT)
+    assert os.stat(path).st_blocks * 512 >= 8 * MIB
+    vmm.write(b"\n")
+    vmm.wait_for("discarded", LIMIT)
+    assert os.stat(path).st_blocks * 512 < MIB, "the blocks are still there"
+    vmm.qmp.command("block_resize", device="drive0", size=24 * MIB)
+    vmm.wait_for(rf"resized from {16 * MIB // 512} to {24 * MIB // 512}", LIMIT)
+    end(vmm)
+    assert os.path.getsize(path) == 24 * MIB
+    print("discarded and resized")
+
+
+def no_space(image, folder):
+    """The host runs out of space: the guest stops, is told of nothing, and goes on when there is room again."""
+    run("mount", "-t", "tmpfs", "-o", "size=6m", "small", folder)
+    try:
+        disks = Disks()
+        disks.add(sparse(folder / "disk", 16 * MIB), "direct=off,werror=enospc")
+        vmm = start(image, disks, "strato.report=no strato.run=/fill.sh")
+        error = vmm.qmp.wait_event("BLOCK_IO_ERROR")["data"]
+        assert error["operation"] == "write" and error["action"] == "stop" and error["nospace"] is True, error
+        vmm.qmp.wait_status("paused")
+        before = vmm.text()
+        time.sleep(1)
+        assert vmm.text() == before and "written=15" not in before
+        run("mount", "-o", "remount,size=32m", folder)
+        vmm.qmp.command("cont")
+        text = end(vmm)
+        assert "wrong bytes=0\n" in text, text[-2000:]
+        assert "failed" not in text and "error" not in text.lower(), text[-2000:]
+    finally:
+        run("umount", "-l", folder)
+    print("stopped for want of space, and went on")
+
+
+def limits(image, folder):
+    """bytes <= rate x elapsed + burst, and at least 70 % of it."""
+    rate = 4 * MIB
+    disks = Disks()
+    disks.add(sparse(folder / "disk", 64 * MIB), f"direct=off,throttling.bps-total={rate}")
+    vmm = start(image, disks, "strato.report=no strato.run=/steady.sh")
+    vmm.wait_for("begin", LIMIT)
+    begin = time.monotonic()
+    vmm.wait_for("end bytes", LIMIT)
+    seconds = time.monotonic() - begin
+    text = end(vmm)
+    done = int(re.search(r"end bytes=(\d+)", text)[1])
+    assert 0.7 * rate * seconds <= done <= rate * seconds + 2 * rate, f"{done} bytes in {seconds:.1f} s"
+    print(f"{done / seconds / rate:.2f} of the rate")
+
+
+def killed(image, folder):
+    """kill -9 under load: the next VMM has the image at once, and the file system is whole."""
+    path = folder / "disk"
+    sparse(path, 32 * MIB)
+    run("mkfs.ext4", "-q", "-F", path)
+    for _ in range(2):
+        disks = Disks()
+        disks.add(path)
+        vmm = start(image, disks, "strato.report=no strato.run=/durable.sh")
+        vmm.wait_for("durable=4 ", LIMIT)
+        vmm.signal(signal.SIGKILL)
+        vmm.process.wait()
+    done = subprocess.run(["e2fsck", "-fp", path], stdout=subprocess.PIPE, text=True)
+    assert done.returncode in (0, 1), done.stdout
+    print("killed twice, and whole")
+
+
+if __name__ == "__main__":
+    place = pathlib.Path(tempfile.mkdtemp(prefix="strato-", dir=os.environ["STRATO_SCRATCH_DISK"]))
+    try:
+        globals()[sys.argv[1]](sys.argv[2], place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
