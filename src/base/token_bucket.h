@@ -42,6 +42,12 @@ class TokenBucket {
     level_ -= price(std::min(tokens - from_burst, kMaxSize));
   }
 
+  // What was taken and not used. What came from the burst comes back as plain tokens.
+  void put_back(uint64_t tokens, uint64_t now_ns) {
+    fill(now_ns);
+    level_ = std::min(full(), level_ + price(std::min(tokens, kMaxSize)));
+  }
+
   uint64_t size() const { return size_; }
   uint64_t burst() const { return burst_; }  // what is left of it
   // Whole tokens that are there now; 0 in debt.

@@ -16,7 +16,27 @@ Result<> check(const IothreadConfig&) {
   return {};
 }
 
+Result<> check(const RateConfig& rate, std::string_view name) {
+  if (rate.max != 0 && rate.per_second == 0) {
+    return std::unexpected(Error::invalid(fmt::format("{0}-max= needs {0}=", name)));
+  }
+  // A bucket holds a day's worth at most.
+  if (rate.max / (24 * 3600) > rate.per_second) {
+    return std::unexpected(
+        Error::invalid(fmt::format("{0}-max={1}: more than {0}={2} gives in a day", name, rate.max, rate.per_second)));
+  }
+  return {};
+}
+
+Result<> check(const ThrottleGroupConfig& group) {
+  STRATO_TRY(check(group.bytes, "x-bps-total"));
+  return check(group.operations, "x-iops-total");
+}
+
 Result<> check(const VirtioRngConfig& rng) {
+  if (!rng.throttle_group.empty() && rng.max_bytes) {
+    return std::unexpected(Error::invalid("max-bytes= and throttle-group= exclude each other"));
+  }
   if (rng.max_bytes.has_value() != rng.period_ms.has_value()) {
     return std::unexpected(Error::invalid("max-bytes= and period= need each other"));
   }

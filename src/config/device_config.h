@@ -29,6 +29,21 @@ struct IothreadConfig {
   bool operator==(const IothreadConfig&) const = default;
 };
 
+// A limit of bytes or operations. 0: none.
+struct RateConfig {
+  uint64_t per_second = 0;
+  uint64_t max = 0;  // at once; needs per_second
+  bool operator==(const RateConfig&) const = default;
+};
+
+// -object throttle-group: limits that devices share.
+struct ThrottleGroupConfig {
+  std::string id{};
+  RateConfig bytes{};
+  RateConfig operations{};
+  bool operator==(const ThrottleGroupConfig&) const = default;
+};
+
 // What every virtio device has.
 struct VirtioDeviceConfig {
   std::string id{};
@@ -37,18 +52,20 @@ struct VirtioDeviceConfig {
   bool operator==(const VirtioDeviceConfig&) const = default;
 };
 
-// -device virtio-rng-device. Both of max_bytes and period_ms, or none; together 64 to 10^9 bytes per second.
+// -device virtio-rng-device. Both of max_bytes and period_ms, or none; together 64 to 10^9 bytes per second. Or the id
+// of a ThrottleGroupConfig.
 struct VirtioRngConfig {
   VirtioDeviceConfig common{};
   std::string rng{};  // the id of an RngRandomConfig
   std::optional<uint64_t> max_bytes{};
   std::optional<uint64_t> period_ms{};
+  std::string throttle_group{};
   bool operator==(const VirtioRngConfig&) const = default;
 };
 
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig = std::variant<VirtioRngConfig>;
-using BackendConfig = std::variant<RngRandomConfig, IothreadConfig>;
+using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.
 Result<DeviceConfig> parse_device(const ObjectOptions& options);

@@ -69,6 +69,7 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
       {"virtio-rng-device,rng=r,id=d,max-bytes=0,period=1", "max-bytes=0: must be 1.."},
       {"virtio-rng-device,rng=r,id=d,max-bytes=64,period=0", "period=0: must be 1..86400000"},
       {"virtio-rng-device,rng=r,id=d,max-bytes=99999999999999999999,period=1", "must be 1.."},
+      {"virtio-rng-device,rng=r,id=d,max-bytes=64,period=1000,throttle-group=g", "exclude each other"},
       {"virtio-rng-device,rng=r,id=d,bus=pcie.0", "unknown property 'bus'"},
       {"virtio-rng-pci,rng=r,id=d", "-device virtio-rng-pci,rng=r,id=d: unsupported device"},
   };
@@ -83,6 +84,17 @@ TEST(BackendConfigTest, AnIothreadMayPoll) {
             (IothreadConfig{.id = "t", .poll_max_ns = 32768}));
   EXPECT_EQ(backend("iothread,id=t,poll-max-ns=1000000001").error().text(),
             "-object: 'iothread,id=t,poll-max-ns=1000000001': poll-max-ns=1000000001: must be 0..1000000000");
+}
+
+TEST(BackendConfigTest, AThrottleGroupHasRatesAndWhatMayComeAtOnce) {
+  EXPECT_EQ(std::get<ThrottleGroupConfig>(*backend("throttle-group,id=g,x-bps-total=1000,x-bps-total-max=5000,"
+                                                   "x-iops-total=10,x-iops-total-max=20")),
+            (ThrottleGroupConfig{.id = "g", .bytes = {1000, 5000}, .operations = {10, 20}}));
+  EXPECT_EQ(backend("throttle-group,id=g,x-iops-total-max=20").error().text(),
+            "-object: 'throttle-group,id=g,x-iops-total-max=20': x-iops-total-max= needs x-iops-total=");
+  EXPECT_TRUE(backend("throttle-group,id=g,x-bps-total=1,x-bps-total-max=86400").has_value());
+  EXPECT_NE(backend("throttle-group,id=g,x-bps-total=1,x-bps-total-max=172800").error().text().find("in a day"),
+            std::string::npos);
 }
 
 TEST(BackendConfigTest, ARandomSourceNeedsItsFile) {

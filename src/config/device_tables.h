@@ -28,9 +28,27 @@ inline constexpr Property kIothreadProperties[] = {
         .defaults("0"),
 };
 
+inline constexpr uint64_t kMaxRate = 1'000'000'000'000'000;
+inline constexpr Property kThrottleGroupProperties[] = {
+    text<&ThrottleGroupConfig::id>("id", "name that devices refer to", kMaxIdLength).mandatory(),
+    integer<&ThrottleGroupConfig::bytes, &RateConfig::per_second>("x-bps-total", "bytes per second; 0: no limit", 0,
+                                                                  kMaxRate)
+        .defaults("0"),
+    integer<&ThrottleGroupConfig::bytes, &RateConfig::max>("x-bps-total-max", "bytes at once; 0: of 100 ms", 0,
+                                                           kMaxRate)
+        .defaults("0"),
+    integer<&ThrottleGroupConfig::operations, &RateConfig::per_second>(
+        "x-iops-total", "operations per second; 0: no limit", 0, kMaxRate)
+        .defaults("0"),
+    integer<&ThrottleGroupConfig::operations, &RateConfig::max>("x-iops-total-max", "operations at once; 0: of 100 ms",
+                                                                0, kMaxRate)
+        .defaults("0"),
+};
+
 inline constexpr ObjectTable kBackendTables[] = {
     {.type = "rng-random", .help = "random bytes of the host", .properties = kRngRandomProperties},
     {.type = "iothread", .help = "a thread for devices; at most 8", .properties = kIothreadProperties},
+    {.type = "throttle-group", .help = "limits that devices share", .properties = kThrottleGroupProperties},
 };
 
 // Those of every virtio device, then its own. `kCommon` is the member that is a VirtioDeviceConfig.
@@ -51,6 +69,7 @@ inline constexpr auto kVirtioRngProperties = virtio_properties<&VirtioRngConfig:
     integer<&VirtioRngConfig::max_bytes>("max-bytes", "at most so many bytes in a period; needs period=", 1,
                                          kMaxRngBytes),
     integer<&VirtioRngConfig::period_ms>("period", "ms; needs max-bytes=", 1, kMaxRngPeriodMs),
+    text<&VirtioRngConfig::throttle_group>("throttle-group", "id of an -object throttle-group", kMaxIdLength),
 });
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},

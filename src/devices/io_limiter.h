@@ -1,10 +1,12 @@
 // Holds a guest's I/O to so many bytes and operations a second; any number of queues and devices may share one.
+// Whoever waits longest comes first: others get only what he leaves, so that small requests do not starve large ones.
 // Threads: any.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/token_bucket.h"
@@ -33,21 +35,58 @@ class IoLimiter {
     uint64_t bytes = 0;
     uint64_t operations = 0;
   };
+  // Who is told to wait asks again after this at the latest, since somebody may have changed the limits.
+  static constexpr uint64_t kLongestWaitNs = 100'000'000;
 
   IoLimiter(const IoLimits& limits, const Clock& clock) : clock_(clock) { set_limits(limits); }
 
-  // 0: one operation with `bytes` was admitted and counted. Else it was not, and these are the ns to wait.
-  uint64_t admit(uint64_t bytes) STRATO_EXCLUDES(mutex_) {
+  // 0: one operation with `bytes` was admitted and counted. Else it was not, these are the ns to wait, and `who` (a
+  // queue, which waits for one operation at a time) asks again or calls forget().
+  uint64_t admit(const void* who, uint64_t bytes) STRATO_EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     if (!bytes_ && !operations_) return 0;
     const uint64_t now = clock_.now_ns();
+    Tokens wanted{.bytes = bytes, .operations = 1};
+    const auto place = std::ranges::find(waiting_, who, &Waiting::who);
+    for (auto ahead = waiting_.begin(); ahead != place; ++ahead) {
+      wanted.bytes += std::min(ahead->bytes, UINT64_MAX - wanted.bytes);
+      ++wanted.operations;
+    }
     uint64_t wait = 0;
-    if (bytes_) wait = bytes_->wait_ns(bytes, now);
-    if (operations_) wait = std::max(wait, operations_->wait_ns(1, now));
-    if (wait > 0) return wait;
+    if (bytes_) wait = bytes_->wait_ns(wanted.bytes, now);
+    if (operations_) wait = std::max(wait, operations_->wait_ns(wanted.operations, now));
+    if (wait > 0) {
+      if (place == waiting_.end()) {
+        waiting_.push_back({who, bytes});
+      } else {
+        place->bytes = bytes;
+      }
+      return std::min(wait, kLongestWaitNs);
+    }
+    if (place != waiting_.end()) waiting_.erase(place);
     if (bytes_) bytes_->take(bytes, now);
     if (operations_) operations_->take(1, now);
     return 0;
+  }
+
+  // `who` waits no longer.
+  void forget(const void* who) STRATO_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    std::erase_if(waiting_, [who](const Waiting& waiting) { return waiting.who == who; });
+  }
+
+  // What was admitted and did not happen.
+  void give_back(const Tokens& unused) STRATO_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    const uint64_t now = clock_.now_ns();
+    if (bytes_) bytes_->put_back(unused.bytes, now);
+    if (operations_) operations_->put_back(unused.operations, now);
+  }
+
+  // The most bytes that can ever come at once.
+  uint64_t most_bytes() const STRATO_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return bytes_ ? bytes_->size() : UINT64_MAX;
   }
 
   // From now on, with full buckets.
@@ -56,6 +95,7 @@ class IoLimiter {
     const uint64_t now = clock_.now_ns();
     replace(bytes_, limits.bytes, now);
     replace(operations_, limits.operations, now);
+    waiting_.clear();  // they ask again
   }
 
   // What is left, for a saved state.
@@ -72,6 +112,11 @@ class IoLimiter {
   }
 
  private:
+  struct Waiting {
+    const void* who;
+    uint64_t bytes;
+  };
+
   static void replace(std::optional<TokenBucket>& bucket, const std::optional<TokenBucket::Config>& config,
                       uint64_t now) {
     bucket.reset();
@@ -83,6 +128,7 @@ class IoLimiter {
   // Asking lets time pass in them.
   mutable std::optional<TokenBucket> bytes_ STRATO_GUARDED_BY(mutex_);
   mutable std::optional<TokenBucket> operations_ STRATO_GUARDED_BY(mutex_);
+  std::vector<Waiting> waiting_ STRATO_GUARDED_BY(mutex_);  // the longest first
 };
 
 }  // namespace strato

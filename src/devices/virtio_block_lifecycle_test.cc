@@ -145,7 +145,7 @@ TEST_F(BlockTest, LimitsThatAreTakenAwayAreFeltSoon) {
   ring();
   EXPECT_EQ(driver->take_used().size(), 1U);
   args.limiter->set_limits({});
-  clock.advance_ns(BlockQueue::kLongestWaitNs);
+  clock.advance_ns(IoLimiter::kLongestWaitNs);
   turn();
   EXPECT_EQ(driver->take_used().size(), 1U);
 }

@@ -50,6 +50,7 @@ void BlockQueue::end(Unfinished unfinished, ReturnQueue done) {
     on_end_ = std::move(done);
     doorbell_.reset();
     if (retry_) retry_->cancel();
+    if (shared_.limiter != nullptr) shared_.limiter->forget(this);
     if (in_flight_ == 0) finish_end();
   });
 }
@@ -123,11 +124,11 @@ BlockQueue::Taken BlockQueue::take(Chain chain) {
   }
   if (shared_.limiter != nullptr && !slot.request.ranges.empty()) {
     const bool transfer = slot.request.action == BlockAction::Read || slot.request.action == BlockAction::Write;
-    const uint64_t wait_ns = shared_.limiter->admit(transfer ? slot.request.ranges[0].bytes : 0);
+    const uint64_t wait_ns = shared_.limiter->admit(this, transfer ? slot.request.ranges[0].bytes : 0);
     if (wait_ns > 0) {
       wiring_.queue.unpop(*std::move(slot.chain));
       release(slot);
-      retry_->arm(std::min(wait_ns, kLongestWaitNs));
+      retry_->arm(wait_ns);
       return Taken::Later;
     }
   }

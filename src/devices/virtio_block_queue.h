@@ -59,9 +59,6 @@ struct BlockShared {
 
 class BlockQueue final : private DiskClient, private LoopHook {
  public:
-  // A timer that waits for tokens looks again after this, since somebody may have changed the limits.
-  static constexpr uint64_t kLongestWaitNs = 100'000'000;
-
   BlockQueue(BlockShared& shared, QueueWiring wiring) : shared_(shared), wiring_(std::move(wiring)) {}
   // On the loop; nothing is in flight. Inside the `done` of end(), or never started.
   ~BlockQueue() override;

@@ -25,10 +25,9 @@ constexpr uint64_t kLeastCost = 256;
 }  // namespace
 
 Rng::Rng(Args args, const std::optional<RngState>& state)
-    : name_(std::move(args.name)), source_(std::move(args.source)), clock_(args.clock) {
-  if (!args.limit) return;
-  limiter_.emplace(*args.limit, clock_.now_ns());
-  if (state) limiter_->set_tokens(state->limiter_tokens, clock_.now_ns());
+    : name_(std::move(args.name)), source_(std::move(args.source)), limiter_(std::move(args.limiter)) {
+  if (limiter_ == nullptr || !state) return;
+  limiter_->set_tokens({.bytes = state->limiter_tokens, .operations = state->limiter_operations});
 }
 
 Rng::~Rng() = default;
@@ -72,6 +71,7 @@ void Rng::stop_queue(size_t index, ReturnQueue done) {
   worker_->wiring.loop.post(worker_->alive.token(), [this, done = std::move(done)]() mutable {
     Queue queue = std::move(worker_->wiring.queue);
     worker_.reset();
+    if (limiter_ != nullptr) limiter_->forget(this);
     done(std::move(queue));
   });
 }
@@ -83,7 +83,11 @@ void Rng::reset(Done done) {
 
 Result<std::vector<std::byte>> Rng::save() const {
   RngState state;
-  if (limiter_) state.limiter_tokens = limiter_->tokens(clock_.now_ns());
+  if (limiter_ != nullptr) {
+    const IoLimiter::Tokens tokens = limiter_->tokens();
+    state.limiter_tokens = tokens.bytes;
+    state.limiter_operations = tokens.operations;
+  }
   return state::to_bytes(state);
 }
 
@@ -107,9 +111,9 @@ void Rng::serve() {
 Rng::Answer Rng::answer(Chain chain, uint64_t& budget) {
   Worker& worker = *worker_;
   uint64_t bytes = std::min(chain.writer.remaining(), kAnswerBytes);
-  if (limiter_) {
-    bytes = std::min(bytes, limiter_->size());
-    if (const uint64_t wait = limiter_->wait_ns(bytes, clock_.now_ns()); wait > 0) {
+  if (limiter_ != nullptr) {
+    bytes = std::min(bytes, limiter_->most_bytes());
+    if (const uint64_t wait = limiter_->admit(this, bytes); wait > 0) {
       worker.wiring.queue.unpop(std::move(chain));
       worker.retry->arm(wait);
       return Answer::Later;
@@ -118,6 +122,9 @@ Rng::Answer Rng::answer(Chain chain, uint64_t& budget) {
   uint64_t filled = 0;
   if (bytes > 0) {
     filled = fill(chain, bytes);
+    if (limiter_ != nullptr && filled < bytes) {
+      limiter_->give_back({.bytes = bytes - filled, .operations = filled == 0 ? 1U : 0U});
+    }
     if (filled == 0) {
       worker.wiring.queue.unpop(std::move(chain));
       worker.retry->arm(kRetryNs);
@@ -126,7 +133,6 @@ Rng::Answer Rng::answer(Chain chain, uint64_t& budget) {
   } else {
     log_guest(LogLevel::Warn, "{}: a buffer without room for a random byte", name_);
   }
-  if (limiter_) limiter_->take(filled, clock_.now_ns());
   budget -= std::min(budget, std::max(filled, kLeastCost));
   worker.wiring.queue.push_used(std::move(chain), static_cast<uint32_t>(filled));
   return Answer::Given;

@@ -1,6 +1,6 @@
 // virtio-rng: gives a guest random bytes from a file of the host.
 // Spec:    virtio 1.2 §5.4.
-// Threads: the queue, the source and the limiter belong to the loop that serves the queue; see device.h for the rest.
+// Threads: the queue and the source belong to the loop that serves the queue; see device.h for the rest.
 // Limits:  a buffer gets at most kAnswerBytes, whatever its length (§5.4.6.2 allows less than all), and one round of
 // the
 //          loop serves at most that much: a guest that never stops asking does not keep the loop from others.
@@ -14,10 +14,9 @@
 #include <vector>
 
 #include "base/result.h"
-#include "base/token_bucket.h"
 #include "base/unique_fd.h"
+#include "devices/io_limiter.h"
 #include "devices/virtio_rng_state.h"
-#include "event/clock.h"
 #include "event/lifetime.h"
 #include "event/timer.h"
 #include "virtio/device.h"
@@ -31,10 +30,9 @@ class Rng final : public Device {
   static constexpr uint64_t kRetryNs = 100'000'000;
 
   struct Args {
-    std::string name;  // for messages: the id that the user gave
-    UniqueFd source;   // non-blocking where it could block
-    std::optional<TokenBucket::Config> limit;
-    const Clock& clock;
+    std::string name;                      // for messages: the id that the user gave
+    UniqueFd source;                       // non-blocking where it could block
+    std::shared_ptr<IoLimiter> limiter{};  // may be null, may be shared
   };
   Rng(Args args, const std::optional<RngState>& state);
   ~Rng() override;
@@ -73,10 +71,8 @@ class Rng final : public Device {
 
   const std::string name_;
   const UniqueFd source_;
-  const Clock& clock_;
+  const std::shared_ptr<IoLimiter> limiter_;
   ConfigSpace config_{0};
-  // Saving is const and lets time pass in it.
-  mutable std::optional<TokenBucket> limiter_;
   // Changes while the transport waits for us, else on the loop.
   std::unique_ptr<Worker> worker_;
 };

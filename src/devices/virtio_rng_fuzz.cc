@@ -73,8 +73,10 @@ class Session {
   void make(std::optional<RngState> state) {
     UniqueFd source(::dup(world_.source.get()));
     STRATO_ASSERT(source.valid());
-    rng_ = std::make_unique<Rng>(
-        Rng::Args{.name = "fuzz", .source = std::move(source), .limit = limit_, .clock = world_.clock}, state);
+    std::shared_ptr<IoLimiter> limiter;
+    if (limit_) limiter = std::make_shared<IoLimiter>(IoLimits{.bytes = limit_}, world_.clock);
+    rng_ = std::make_unique<Rng>(Rng::Args{.name = "fuzz", .source = std::move(source), .limiter = std::move(limiter)},
+                                 state);
   }
   Queue fresh_queue() { return *Queue::create(world_.ram.memory(), driver_.config()); }
   void start(Queue queue) {

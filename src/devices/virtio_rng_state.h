@@ -13,9 +13,13 @@ struct RngState {
   static constexpr std::string_view kKind = "virtio_rng";
 
   uint64_t limiter_tokens = 0;  // bytes; of a device that has a limiter
+  uint64_t limiter_operations = 0;
 
   bool operator==(const RngState&) const = default;
-  static constexpr auto fields() { return std::tuple(Field{1, "limiter_tokens", &RngState::limiter_tokens}); }
+  static constexpr auto fields() {
+    return std::tuple(Field{1, "limiter_tokens", &RngState::limiter_tokens},
+                      Field{2, "limiter_operations", &RngState::limiter_operations});
+  }
 };
 
 }  // namespace strato::virtio

@@ -40,7 +40,9 @@ class RngTest : public ::testing::Test {
  protected:
   void make(UniqueFd source, std::optional<TokenBucket::Config> limit = std::nullopt,
             std::optional<RngState> state = std::nullopt) {
-    rng = std::make_unique<Rng>(Rng::Args{.name = "rng0", .source = std::move(source), .limit = limit, .clock = clock},
+    std::shared_ptr<IoLimiter> limiter;
+    if (limit) limiter = std::make_shared<IoLimiter>(IoLimits{.bytes = limit}, clock);
+    rng = std::make_unique<Rng>(Rng::Args{.name = "rng0", .source = std::move(source), .limiter = std::move(limiter)},
                                 state);
   }
   void start() { start(*Queue::create(ram.memory(), driver.config())); }

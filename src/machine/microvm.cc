@@ -43,7 +43,8 @@ Microvm::Microvm(const VmConfig& config, MicrovmPlan plan, EventLoop& loop, Boot
       timeline_(timeline),
       kvm_(std::move(kvm)),
       vm_(std::move(vm)),
-      slots_(vm_) {}
+      slots_(vm_),
+      throttle_groups_(plan_.throttle_groups, loop.clock()) {}
 
 Microvm::~Microvm() {
   vcpus_.stop();
@@ -178,15 +179,16 @@ Result<> Microvm::make_devices() {
   args.saved = incoming_ ? &incoming_->machine : nullptr;
   board_devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
   io_threads_ = STRATO_TRY(IoThreads::create(plan_.iothreads, loop_.clock()));
-  virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
-                                                          .irq_router = platform_->irq_router(),
-                                                          .loop = loop_,
-                                                          .mmio_bus = mmio_bus_,
-                                                          .memory = memory_,
-                                                          .io_threads = *io_threads_,
-                                                          .host = {.clock = loop_.clock()},
-                                                          .plans = plan_.virtio_mmio,
-                                                          .saved = args.saved}));
+  virtio_devices_ =
+      STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
+                                            .irq_router = platform_->irq_router(),
+                                            .loop = loop_,
+                                            .mmio_bus = mmio_bus_,
+                                            .memory = memory_,
+                                            .io_threads = *io_threads_,
+                                            .host = {.clock = loop_.clock(), .throttle_groups = throttle_groups_},
+                                            .plans = plan_.virtio_mmio,
+                                            .saved = args.saved}));
   return {};
 }
 

@@ -104,6 +104,7 @@ class Microvm final : public Machine {
   std::optional<boot::BootEntry> boot_entry_;
   std::unique_ptr<BoardDevices> board_devices_;
   std::unique_ptr<IoThreads> io_threads_;
+  const ThrottleGroups throttle_groups_;
   std::unique_ptr<VirtioMmioDevices> virtio_devices_;
   VcpuGroup vcpus_;
   std::vector<std::unique_ptr<Component>> vcpu_components_;

@@ -62,6 +62,7 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   const std::vector<BackendConfig> backends = STRATO_TRY(parse_backends(config.objects));
   for (const BackendConfig& backend : backends) {
     if (const auto* iothread = std::get_if<IothreadConfig>(&backend)) plan.iothreads.push_back(*iothread);
+    if (const auto* group = std::get_if<ThrottleGroupConfig>(&backend)) plan.throttle_groups.push_back(*group);
   }
   const DevicePlanContext devices{.config = config, .backends = backends};
   plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));

@@ -17,6 +17,7 @@ struct MicrovmPlan {
   arch::PlatformConfig platform;
   boot::PlatformTables tables;  // without the processors, whose ids only the Platform knows
   std::vector<IothreadConfig> iothreads;
+  std::vector<ThrottleGroupConfig> throttle_groups;
   std::vector<VirtioMmioPlan> virtio_mmio;
   // Whether the guest is going to use ACPI: else it needs the old timer, clock and keyboard controller.
   bool guest_has_acpi = true;

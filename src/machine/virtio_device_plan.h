@@ -12,6 +12,7 @@
 #include "config/device_config.h"
 #include "config/vm_config.h"
 #include "event/clock.h"
+#include "machine/throttle_groups.h"
 #include "virtio/device.h"
 
 namespace strato {
@@ -19,6 +20,7 @@ namespace strato {
 // What the making of a device may use; it outlives the device.
 struct DeviceHost {
   const Clock& clock;
+  const ThrottleGroups& throttle_groups;
 };
 
 // The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.

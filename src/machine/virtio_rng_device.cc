@@ -27,9 +27,11 @@ class RngPlan final : public VirtioDevicePlan {
   Result<std::unique_ptr<virtio::Device>> make(const DeviceHost& host, const std::vector<std::byte>* state) override {
     std::optional<virtio::RngState> saved;
     if (state != nullptr) saved = STRATO_TRY(state::from_bytes<virtio::RngState>(*state));
-    virtio::Rng::Args args{.name = config_.common.id, .source = std::move(source_), .limit = {}, .clock = host.clock};
+    virtio::Rng::Args args{.name = config_.common.id, .source = std::move(source_)};
+    if (!config_.throttle_group.empty()) args.limiter = host.throttle_groups.find(config_.throttle_group);
     if (config_.max_bytes) {
-      args.limit = TokenBucket::Config{.size = *config_.max_bytes, .refill_ns = *config_.period_ms * kNsPerMs};
+      const TokenBucket::Config bytes{.size = *config_.max_bytes, .refill_ns = *config_.period_ms * kNsPerMs};
+      args.limiter = std::make_shared<IoLimiter>(IoLimits{.bytes = bytes}, host.clock);
     }
     return std::make_unique<virtio::Rng>(std::move(args), saved);
   }
@@ -46,6 +48,11 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioRngConfig config, co
   const auto* source = find_backend<RngRandomConfig>(context.backends, config.rng);
   if (source == nullptr) {
     return std::unexpected(Error::invalid(fmt::format("rng={0}: no -object rng-random has id={0}", config.rng)));
+  }
+  if (!config.throttle_group.empty() &&
+      find_backend<ThrottleGroupConfig>(context.backends, config.throttle_group) == nullptr) {
+    return std::unexpected(
+        Error::invalid(fmt::format("throttle-group={0}: no -object throttle-group has id={0}", config.throttle_group)));
   }
   return std::make_unique<RngPlan>(std::move(config), *source);
 }

@@ -132,6 +132,16 @@ def test_the_limiter_makes_the_second_request_wait(start_vmm):
     assert time.monotonic() - began > 0.8
 
 
+def test_devices_of_a_throttle_group_share_its_limit(start_vmm):
+    vmm = start_vmm("-object", "throttle-group,id=slow,x-bps-total=64,x-bps-total-max=64", *DEVICE[:-1], DEVICE[-1] + ",throttle-group=slow",
+                    "-device", "virtio-rng-device,rng=rng0,id=other,throttle-group=slow", kernel=guest("virtio_rng"))
+    vmm.wait_for(r"asked=1\n")
+    began = time.monotonic()
+    assert vmm.wait() == 0
+    check_answers(vmm.text())
+    assert time.monotonic() - began > 0.8
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, case):
     said, status, value = CASES[case]
@@ -194,6 +204,7 @@ def test_a_quit_while_a_request_waits_ends_the_process(start_vmm):
     (("-object", "rng-random,id=rng0"), "needs filename="),
     (("-object", "rng-random,id=rng0,filename=/nonexistent", "-device", "virtio-rng-device,rng=rng0,id=d"), "/nonexistent"),
     (("-object", "rng-random,id=rng0,filename=/", "-device", "virtio-rng-device,rng=rng0,id=d"), "a directory"),
+    ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,throttle-group=x"), "throttle-group=x: no -object throttle-group has id=x"),
     ((*SOURCE, "-device", "virtio-rng-device,rng=rng0,id=d,iothread=x"), "-device d: iothread=x: no -object iothread has id=x"),
     (tuple(word for n in range(9) for word in ("-object", f"iothread,id=t{n}")), "'iothread,id=t8': there can be at most 8 iothreads"),
     ((*DEVICE, "-device", "virtio-rng-device,rng=rng0,id=rng0dev"), "the id 'rng0dev' is taken"),
