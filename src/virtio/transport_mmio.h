@@ -59,6 +59,11 @@ class TransportMmio final : public IoDevice, public Component {
   Result<> attach(Plug plug);
   // Resets the device and gives it back; the slot is empty. Null when it was.
   void detach(std::move_only_function<void(std::unique_ptr<Device>)> done);
+  // Another device takes the place of the one that is there, under a driver that goes on: rings, features and requests
+  // that nobody has finished stay, and the driver gets a configuration change interrupt. `done` gets the old device,
+  // reset; or an error, and nothing has changed: the new one is of another type, or has not all queues and features
+  // that the driver uses.
+  void replace(Plug plug, std::move_only_function<void(Result<std::unique_ptr<Device>>)> done);
 
   void read(uint64_t offset, std::span<std::byte> out) override;
   void write(uint64_t offset, std::span<const std::byte> data) override;
@@ -104,6 +109,8 @@ class TransportMmio final : public IoDevice, public Component {
   Result<> restore_queue(size_t index, const MmioQueueState& state) STRATO_REQUIRES(mutex_);
   Result<> check_saved_status(const TransportMmioState& state) const STRATO_REQUIRES(mutex_);
   Result<> put_in(Plug plug) STRATO_EXCLUDES(mutex_);
+  Result<> check_replacement(const Plug& plug) const STRATO_EXCLUDES(mutex_);
+  std::unique_ptr<Device> exchange_device(Plug plug) STRATO_EXCLUDES(mutex_);
   void interrupt_driver(uint32_t cause);
   void config_changed();
   void needs_reset();

@@ -143,6 +143,10 @@ class Session {
       STRATO_ASSERT(transport_->attach(plug()).has_value());
       return;
     }
+    if (input_.ConsumeBool()) {
+      transport_->replace(plug(), [](const Result<std::unique_ptr<Device>>& out) { STRATO_ASSERT(out.has_value()); });
+      return;
+    }
     transport_->detach([this](std::unique_ptr<Device> back) { STRATO_ASSERT(back.get() == device_); });
     device_ = nullptr;
   }

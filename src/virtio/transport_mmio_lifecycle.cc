@@ -64,6 +64,69 @@ void TransportMmio::detach(std::move_only_function<void(std::unique_ptr<Device>)
   });
 }
 
+Result<> TransportMmio::check_replacement(const Plug& plug) const {
+  MutexLock lock(mutex_);
+  if (device_ == nullptr || plug.device->type() != device_->type()) {
+    return std::unexpected(Error::invalid(fmt::format("{}: no device of this type is there to be replaced", name_)));
+  }
+  const std::span<const uint16_t> sizes = plug.device->queue_sizes();
+  bool queues_fit = sizes.size() == queues_.size();
+  for (size_t index = 0; queues_fit && index < sizes.size(); ++index) {
+    queues_fit = !queues_[index].ready || queues_[index].config.size <= sizes[index];
+  }
+  if (!queues_fit) {
+    return std::unexpected(Error::invalid(fmt::format("{}: the driver uses queues that this device lacks", name_)));
+  }
+  if (!has_status(kStatusFeaturesOk)) return {};
+  const uint64_t offered = (plug.device->features() & ~plug.withheld_features) | kFeatureVersion1;
+  if ((driver_features_ & ~offered) == 0 && plug.device->accepts(driver_features_)) return {};
+  return std::unexpected(Error::unsupported(
+      fmt::format("{}: the driver uses features {:#x} that this device lacks", name_, driver_features_ & ~offered)));
+}
+
+std::unique_ptr<Device> TransportMmio::exchange_device(Plug plug) {
+  plug.device->config().on_notify([this] { config_changed(); });
+  std::unique_ptr<Device> out;
+  {
+    MutexLock lock(mutex_);
+    // The driver may be reading: it sees that this is not what it began with.
+    plug.device->config().set_generation(device_->config().generation() + 1);
+    out = std::exchange(device_, std::move(plug.device));
+    loops_ = std::move(plug.loops);
+    withheld_features_ = plug.withheld_features;
+  }
+  out->config().on_notify({});
+  return out;
+}
+
+void TransportMmio::replace(Plug plug, std::move_only_function<void(Result<std::unique_ptr<Device>>)> done) {
+  STRATO_ASSERT(plug.device != nullptr && !plug.loops.empty());
+  sequencer_.submit([this, plug = std::move(plug), done = std::move(done)](Done next) mutable {
+    if (Result<> fits = check_replacement(plug); !fits) {
+      next();
+      return done(std::unexpected(std::move(fits).error()));
+    }
+    auto put = [this, plug = std::move(plug), done = std::move(done), next = std::move(next)]() mutable {
+      std::unique_ptr<Device> out = exchange_device(std::move(plug));
+      bool started = false;
+      bool paused = false;
+      uint64_t features = 0;
+      {
+        MutexLock lock(mutex_);
+        started = started_;
+        paused = paused_;
+        features = driver_features_;
+      }
+      if (started) device()->start(features);
+      if (started && !paused) start_ready_queues();
+      if (has_status(kStatusDriverOk)) interrupt_driver(kInterruptConfigChange);
+      next();
+      done(std::move(out));
+    };
+    stop_all_queues([this, put = std::move(put)]() mutable { device()->reset(std::move(put)); });
+  });
+}
+
 Device* TransportMmio::device() const {
   MutexLock lock(mutex_);
   return device_.get();

@@ -15,6 +15,7 @@
 #include "testing/guest_ram.h"
 #include "testing/manual_clock.h"
 #include "testing/state_checks.h"
+#include "virtio/empty_device.h"
 #include "virtio/mmio_guest.h"
 
 namespace strato::virtio {
@@ -572,6 +573,91 @@ TEST_F(TransportMmioTest, AnOccupiedSlotTakesNoSecondDevice) {
 TEST_F(TransportMmioTest, ADeviceWithTooManyQueuesIsRefused) {
   transport_ = make(std::nullopt);
   EXPECT_EQ(transport_->attach(plug({8, 8, 8})).error().code(), ErrorCode::Unsupported);
+}
+
+// A slot with nothing in it yet: the device is there, its queues are not served.
+TEST_F(TransportMmioTest, AnEmptyDeviceComesAliveUnderItsDriver) {
+  const auto empty = [&] {
+    return TransportMmio::Plug{
+        .device = std::make_unique<EmptyDevice>(EmptyDevice::Args{.type = DeviceType::Entropy,
+                                                                  .features = kRingFeatures,
+                                                                  .queue_sizes = {64, 64},
+                                                                  .config = std::vector<std::byte>(12)}),
+        .loops = {loop_.get()}};
+  };
+  transport_ = make(empty());
+  MmioGuest guest(*transport_);
+  EXPECT_EQ(guest.read(kRegDeviceId), static_cast<uint32_t>(DeviceType::Entropy));
+  ASSERT_TRUE(guest.negotiate(kFeatureVersion1));
+  ASSERT_TRUE(guest.ready_queue(0, first_.config()));
+  guest.driver_ok();
+  EXPECT_EQ(guest.read(kConfig), 0U);
+  first_.chain().writable(4).submit();
+  guest.write(kRegQueueNotify, 0);
+  const uint32_t generation = guest.read(kRegConfigGeneration);
+  line_.take();
+
+  std::unique_ptr<Device> old;
+  transport_->replace(plug(), [&old](Result<std::unique_ptr<Device>> out) { old = *std::move(out); });
+  EXPECT_NE(dynamic_cast<EmptyDevice*>(old.get()), nullptr);
+  EXPECT_EQ(guest.read(kRegInterruptStatus), kInterruptConfigChange);
+  EXPECT_EQ(line_.take(), 1);
+  EXPECT_NE(guest.read(kRegConfigGeneration), generation);
+  EXPECT_EQ(guest.read(kConfig), 0x11223344U);
+  EXPECT_EQ(guest.status(), kAllOk);
+  EXPECT_EQ(device_->started_features(), kFeatureVersion1);
+  EXPECT_TRUE(device_->serve(0));  // the request that was there before
+  EXPECT_EQ(first_.take_used().size(), 1U);
+
+  // And empty again.
+  std::unique_ptr<Device> out;
+  transport_->replace(empty(), [&out](Result<std::unique_ptr<Device>> taken) { out = *std::move(taken); });
+  EXPECT_EQ(out.get(), device_);
+  EXPECT_FALSE(device_->started_features().has_value());
+  EXPECT_EQ(guest.read(kConfig), 0U);
+  EXPECT_EQ(guest.status(), kAllOk);
+  EXPECT_EQ(take_faults(), 0U);
+}
+
+TEST_F(TransportMmioTest, ADeviceThatTheDriverCouldNotUseDoesNotReplaceAnother) {
+  ASSERT_TRUE(guest_.negotiate(kFeatures | kFeatureEventIdx));
+  ASSERT_TRUE(guest_.ready_queue(0, first_.config()));
+  guest_.driver_ok();
+  const auto refused = [&](TransportMmio::Plug other) {
+    bool was_refused = false;
+    transport_->replace(std::move(other),
+                        [&](const Result<std::unique_ptr<Device>>& out) { was_refused = !out.has_value(); });
+    return was_refused;
+  };
+  FakeVirtioDevice* const there = device_;
+  EXPECT_TRUE(refused(plug({64})));
+  EXPECT_TRUE(refused(plug({8, 64})));
+  EXPECT_TRUE(refused(plug({64, 64}, kFeatureIndirect)));
+  TransportMmio::Plug other_type{
+      .device = std::make_unique<EmptyDevice>(EmptyDevice::Args{
+          .type = DeviceType::Block, .features = ~uint64_t{0}, .queue_sizes = {64, 64}, .config = {}}),
+      .loops = {loop_.get()}};
+  EXPECT_TRUE(refused(std::move(other_type)));
+  EXPECT_TRUE(there->running(0));
+  EXPECT_EQ(line_.take(), 0);
+}
+
+TEST_F(TransportMmioTest, ADeviceReplacedDuringAPauseBeginsWithTheResume) {
+  start();
+  first_.chain().writable(4).submit();
+  transport_->pause([] {});
+  transport_->replace(plug(), [](const Result<std::unique_ptr<Device>>& out) { EXPECT_TRUE(out.has_value()); });
+  EXPECT_EQ(device_->running_queues(), 0U);
+  transport_->resume();
+  EXPECT_EQ(device_->running_queues(), 2U);
+  EXPECT_TRUE(device_->serve(0));
+  EXPECT_EQ(first_.take_used().size(), 1U);
+}
+
+TEST_F(TransportMmioTest, ASlotThatNoDriverUsesIsReplacedQuietly) {
+  transport_->replace(plug(), [](const Result<std::unique_ptr<Device>>& out) { EXPECT_TRUE(out.has_value()); });
+  EXPECT_EQ(line_.take(), 0);
+  start();
 }
 
 TEST_F(TransportMmioTest, ADetachedDeviceIsQuietAndTheSlotEmpty) {
