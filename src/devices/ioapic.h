@@ -32,7 +32,7 @@ class Ioapic final : public IoDevice, public Component {
  public:
   static constexpr uint32_t kPins = 64;
   static constexpr uint64_t kWindowBytes = 0x20;
-  static constexpr uint64_t kRewriteNs = 10'000'000;
+  static constexpr uint64_t kRewriteNs = 50'000'000;
 
   struct Args {
     std::string name;  // of the component
