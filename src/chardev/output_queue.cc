@@ -14,7 +14,7 @@
 namespace strato {
 namespace {
 
-constexpr int kLastFlushMs = 100;
+constexpr int kLastFlushMs = 2000;
 
 }  // namespace
 

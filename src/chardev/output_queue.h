@@ -21,7 +21,7 @@ class OutputQueue {
  public:
   // `on_room` runs on the loop, after a write() that took less than it was given.
   OutputQueue(EventLoop& loop, std::move_only_function<void()> on_room);
-  // Gives a slow reader up to 100 ms without progress for what is queued.
+  // Gives a slow reader up to 2 s without progress for what is queued.
   ~OutputQueue();
 
   void open(std::shared_ptr<ByteFd> fd);

@@ -185,3 +185,17 @@ def test_a_bed_that_hangs_is_started_anew(tmp_path):
         assert not pathlib.Path(f"/proc/{qemu}").exists()
     finally:
         subprocess.run([TOOL, "--stop", "--bed", str(tmp_path)], check=True, timeout=60)
+
+
+@pytest.mark.skipif(not os.environ.get("STRATO_LONG"), reason="takes a minute: only in tools/test --long")
+def test_a_bed_that_crashes_is_started_anew(tmp_path):
+    start = [TOOL, "--nested", "--start", "--bed", str(tmp_path), "--owner", str(os.getpid())]
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+    try:
+        inside = [TOOL, "--nested", "--bed", str(tmp_path), "--timeout", "120"]
+        time.sleep(20)  # until its keeper has seen it up
+        crashed = subprocess.run([*inside, "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60"], stdin=subprocess.DEVNULL, capture_output=True)
+        assert crashed.returncode == 125
+        assert subprocess.run([*inside, "echo", "up again"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout == "up again\n"
+    finally:
+        subprocess.run([TOOL, "--bed", str(tmp_path), "--stop"], check=True)

@@ -40,10 +40,10 @@ class Port:
             raise
 
     def _take_free_port(self, deadline):
-        names = [name for name in os.listdir(self._folder_fd) if name.startswith("port") and name[4:].isdigit()]
-        if not names:
-            raise BedGone("no bed runs there")
         while time.monotonic() < deadline:
+            names = [name for name in os.listdir(self._folder_fd) if name.startswith("port") and name[4:].isdigit()]
+            if not names and not self._is_alive():
+                raise BedGone("no bed runs there")
             random.shuffle(names)
             for name in names:
                 lock = os.open(f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._folder_fd)

@@ -140,21 +140,21 @@ def _let_go_of_the_starter(told):
 
 
 def _watch(folder, qemu, ends, options):
-    """Waits until one of `ends` becomes readable, QEMU ends, nobody used the bed for so long, or it hangs."""
+    """Waits until one of `ends` becomes readable, nobody used the bed for so long, or it hangs or ends after it was up."""
     busy_at = time.monotonic()
-    patience = machine.BOOT_SECONDS  # for its first answer
+    was_up = False
     ends = [*ends, os.pidfd_open(qemu.pid)]
     try:
-        while not select.select(ends, [], [], CHECK_SECONDS)[0]:
+        while not (ready := select.select(ends, [], [], CHECK_SECONDS)[0]):
             now = time.monotonic()
             if any(is_locked(path) for path in pathlib.Path(folder).glob("port*.lock")):
                 busy_at = now
             elif now - busy_at > options.idle:
                 return ENDED
-            if not _answers(folder, ends, patience):
+            if not _answers(folder, ends, options.patience if was_up else machine.BOOT_SECONDS):
                 return HANGS
-            patience = options.patience
-        return ENDED
+            was_up = True
+        return HANGS if ready == ends[-1:] and was_up else ENDED
     finally:
         os.close(ends[-1])
 
@@ -180,7 +180,7 @@ def _answers(folder, ends, patience):
 
 
 def _write_down_hang(folder):
-    """What the processors were doing, for whoever wants to find the reason."""
+    """What the processors were doing, and the last words of the kernel, for whoever wants to find the reason."""
     with open(cache_dir() / "hangs.log", "a") as log:
         log.write(f"{time.strftime('%F %T')} {folder}: started anew\n{machine.last_words(folder)}\n")
         log.write(machine.ask_monitor(folder, ["info registers -a", "info lapic 0", "info lapic 1"]))
