@@ -20,7 +20,8 @@ class FakeChardev final : public Chardev {
   }
   void attach(ChardevHandler* new_handler) override { handler = new_handler; }
   void resume_input() override { ++resumes; }
-  bool connected() const override { return true; }
+  bool connected() const override { return is_connected; }
+  std::optional<TerminalSize> terminal_size() const override { return size; }
   std::string address() const override { return "fake"; }
 
   // Offers `text` as a real chardev would; returns how much of it the device took.
@@ -30,7 +31,22 @@ class FakeChardev final : public Chardev {
     return taken;
   }
 
+  void connect(bool now) {
+    is_connected = now;
+    handler->on_connection(now);
+  }
+  void resize(TerminalSize now) {
+    size = now;
+    handler->on_resize(now);
+  }
+  void drain(size_t bytes) {
+    room = bytes;
+    handler->on_writable();
+  }
+
   std::string output;
+  bool is_connected = true;
+  std::optional<TerminalSize> size;
   size_t room = SIZE_MAX;
   int resumes = 0;
   ChardevHandler* handler = nullptr;

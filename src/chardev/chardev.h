@@ -6,10 +6,18 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
 namespace strato {
+
+// In characters.
+struct TerminalSize {
+  uint16_t columns = 0;
+  uint16_t rows = 0;
+  bool operator==(const TerminalSize&) const = default;
+};
 
 // The device side. All calls come on the chardev's loop, with no lock held.
 class ChardevHandler {
@@ -21,8 +29,10 @@ class ChardevHandler {
   virtual void on_input(std::span<const std::byte> data) = 0;
   // There is room again after a write() that took less than it was given.
   virtual void on_writable() {}
-  // A peer of a socket came or went.
+  // A peer of a socket came or went. When it went, a write() that was told to wait is to be tried again.
   virtual void on_connection(bool /*connected*/) {}
+  // The user changed the size of the terminal.
+  virtual void on_resize(TerminalSize /*size*/) {}
 };
 
 class Chardev {
@@ -46,6 +56,8 @@ class Chardev {
   virtual void resume_input() = 0;
   // Loop thread.
   virtual bool connected() const = 0;
+  // None when there is no terminal. Loop thread.
+  virtual std::optional<TerminalSize> terminal_size() const { return std::nullopt; }
   // As QMP's query-chardev shows it: "stdio", "file", "null", "pty:/dev/pts/3", "unix:/path,server=on".
   virtual std::string address() const = 0;
 

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -44,11 +45,13 @@ class FakeDevice final : public ChardevHandler {
   }
   void on_writable() override { ++writable; }
   void on_connection(bool connected) override { connections.push_back(connected); }
+  void on_resize(TerminalSize size) override { sizes.push_back(size); }
 
   std::string input;
   size_t room = SIZE_MAX;
   int writable = 0;
   std::vector<bool> connections;
+  std::vector<TerminalSize> sizes;
 };
 
 struct FdPair {
@@ -521,6 +524,30 @@ TEST_F(ChardevTest, EscapeKeysWorkOnATerminalEvenWhenTheGuestReadsNothing) {
   EXPECT_EQ(device.input, "abcd");  // what waited was not lost
 }
 
+TEST_F(ChardevTest, TheSizeOfATerminalIsKnownAndItsChangesAreTold) {
+  const Tty tty;
+  const FdPair out = make_pipe();
+  winsize size{};
+  size.ws_col = 80;
+  size.ws_row = 25;
+  ASSERT_EQ(::ioctl(tty.master.get(), TIOCSWINSZ, &size), 0);
+  const auto chardev = open_stdio(tty.slave.get(), out.second.get());
+  chardev->attach(&device);
+  EXPECT_EQ(chardev->terminal_size(), (TerminalSize{.columns = 80, .rows = 25}));
+  size.ws_col = 132;
+  ASSERT_EQ(::ioctl(tty.master.get(), TIOCSWINSZ, &size), 0);
+  ASSERT_EQ(::kill(::getpid(), SIGWINCH), 0);  // as the kernel does for the terminal that controls us
+  serve_until([&] { return !device.sizes.empty(); });
+  EXPECT_EQ(device.sizes.back(), (TerminalSize{.columns = 132, .rows = 25}));
+  chardev->attach(nullptr);
+}
+
+TEST_F(ChardevTest, APipeHasNoTerminalSize) {
+  const FdPair in = make_pipe();
+  const FdPair out = make_pipe();
+  EXPECT_EQ(open_stdio(in.first.get(), out.second.get())->terminal_size(), std::nullopt);
+}
+
 TEST_F(ChardevTest, TerminalThatIsNotReadBlocksNobody) {
   const Tty tty;
   const auto chardev = open_stdio(tty.slave.get(), tty.slave.get());
@@ -639,6 +666,51 @@ TEST_F(ChardevTest, ClientThatLeavesIsNoticedEvenWhenTheGuestReadsNothing) {
   serve_until([&] { return !(*made)->connected(); });
 }
 
+TEST_F(ChardevTest, LastWordsOfAClientThatLeftReachTheDeviceBeforeThoseOfTheNext) {
+  TempDir dir;
+  const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};
+  auto made = SocketChardev::open(loop, {.address = address, .server = true});
+  ASSERT_TRUE(made);
+  SmallDevice small;
+  (*made)->attach(&small);
+  const std::string words(5000, 'w');
+  UniqueFd first = connect_to(address);
+  put(first.get(), words);
+  const UniqueFd second = connect_to(address);
+  put(second.get(), "next");
+  serve_until([&] { return (*made)->connected(); });
+  first.reset();
+  serve_until([&] {
+    small.held = 0;
+    if (std::exchange(small.refused, false)) (*made)->resume_input();
+    return small.input.size() == words.size() + 4;
+  });
+  EXPECT_EQ(small.input, words + "next");
+  (*made)->attach(nullptr);
+}
+
+TEST_F(ChardevTest, OfAClientThatLeftNotMoreIsKeptThanTheLimit) {
+  TempDir dir;
+  const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};
+  auto made = SocketChardev::open(loop, {.address = address, .server = true});
+  ASSERT_TRUE(made);
+  device.room = 0;
+  (*made)->attach(&device);
+  const std::string words(100'000, 'w');
+  for (int client = 0; client < 4; ++client) {
+    UniqueFd fd = connect_to(address);
+    serve_until([&] { return (*made)->connected(); });
+    put(fd.get(), words);
+    settle();
+    fd.reset();
+    serve_until([&] { return !(*made)->connected(); });
+  }
+  device.room = SIZE_MAX;
+  (*made)->resume_input();
+  settle();
+  EXPECT_EQ(device.input.size(), StreamChardev::kMaxLastWordsBytes);
+}
+
 TEST_F(ChardevTest, StaleSocketIsReplacedButAFileIsNot) {
   TempDir dir;
   const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};
@@ -689,6 +761,18 @@ TEST_F(ChardevTest, ClientTriesEverySecondUntilTheServerIsThere) {
   serve_until([&] { return !(*made)->connected(); });
   clock.advance_ns(SocketChardev::kRetryNs);
   serve_until([&] { return (*made)->connected(); });
+}
+
+TEST_F(ChardevTest, ClientWithoutReconnectTriesOnce) {
+  TempDir dir;
+  const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};
+  auto made = SocketChardev::open(loop, {.address = address, .retry_ns = 0});
+  ASSERT_TRUE(made);
+  auto server = ListeningSocket::open(address);
+  ASSERT_TRUE(server);
+  clock.advance_ns(1000 * SocketChardev::kRetryNs);
+  settle();
+  EXPECT_FALSE((*made)->connected());
 }
 
 TEST_F(ChardevTest, TcpServerOnTheLoopback) {

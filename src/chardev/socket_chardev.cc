@@ -28,6 +28,7 @@ SocketChardev::SocketChardev(EventLoop& loop, const Args& args)
                     Hooks{.filter = nullptr, .on_end = [this] { lost(); }}),
       loop_(loop),
       address_(args.address),
+      retry_ns_(args.retry_ns),
       retry_(loop, [this] { try_to_connect(); }) {}
 
 Result<> SocketChardev::listen(bool wait) {
@@ -56,7 +57,7 @@ void SocketChardev::accept_next() {
 void SocketChardev::try_to_connect() {
   Result<UniqueFd> fd = start_connecting(address_);
   if (!fd) {
-    retry_.arm(kRetryNs);
+    try_later();
     return;
   }
   connecting_ = *std::move(fd);
@@ -65,7 +66,7 @@ void SocketChardev::try_to_connect() {
     connect_watch_ = *std::move(watch);
   } else {
     connecting_.reset();
-    retry_.arm(kRetryNs);
+    try_later();
   }
 }
 
@@ -77,8 +78,12 @@ void SocketChardev::finish_connecting() {
     use(std::move(connecting_));
   } else {
     connecting_.reset();
-    retry_.arm(kRetryNs);
+    try_later();
   }
+}
+
+void SocketChardev::try_later() {
+  if (retry_ns_ != 0) retry_.arm(retry_ns_);
 }
 
 void SocketChardev::use(UniqueFd connection) {
@@ -94,7 +99,7 @@ void SocketChardev::lost() {
   if (listening_) {
     listen_watch_.set_events(EPOLLIN);
   } else {
-    retry_.arm(kRetryNs);
+    try_later();
   }
 }
 

@@ -11,15 +11,16 @@
 namespace strato {
 
 // A unix or TCP stream socket. A server has one client at a time, others wait until it has gone; a client tries again
-// every second, at the start and whenever the connection is lost.
+// after a while, at the start and whenever the connection is lost.
 class SocketChardev final : public StreamChardev {
  public:
-  static constexpr uint64_t kRetryNs = 1'000'000'000;
+  static constexpr uint64_t kRetryNs = 1'000'000'000;  // unless said otherwise
 
   struct Args {
     SocketAddress address;
     bool server = false;
-    bool wait = false;  // server: open() returns when the first client is there; blocks the calling thread
+    bool wait = false;             // server: open() returns when the first client is there; blocks the calling thread
+    uint64_t retry_ns = kRetryNs;  // client: between two attempts; 0: there is only one
   };
   static Result<std::unique_ptr<SocketChardev>> open(EventLoop& loop, const Args& args);
 
@@ -32,11 +33,13 @@ class SocketChardev final : public StreamChardev {
   void accept_next();
   void try_to_connect();
   void finish_connecting();
+  void try_later();
   void use(UniqueFd connection);
   void lost();
 
   EventLoop& loop_;
   const SocketAddress address_;
+  const uint64_t retry_ns_;
   std::optional<ListeningSocket> listening_;  // server only
   Watch listen_watch_;
   UniqueFd connecting_;  // client only

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -65,10 +67,26 @@ Result<std::optional<Terminal>> Terminal::make_raw(int fd) {
     saved.fd.store(-1);
     return std::unexpected(Error::from_errno("setting the terminal's mode", error));
   }
-  return Terminal();
+  return Terminal(fd);
 }
 
-Terminal::Terminal(Terminal&& other) noexcept : owner_(std::exchange(other.owner_, false)) {}
+std::optional<TerminalSize> Terminal::size() const {
+  winsize size{};
+  if (::ioctl(fd_, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0) return std::nullopt;
+  return TerminalSize{.columns = size.ws_col, .rows = size.ws_row};
+}
+
+Result<UniqueFd> Terminal::watch_size() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGWINCH);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd.valid()) return std::unexpected(Error::from_errno("signalfd"));
+  return fd;
+}
+
+Terminal::Terminal(Terminal&& other) noexcept : fd_(other.fd_), owner_(std::exchange(other.owner_, false)) {}
 
 Terminal::~Terminal() {
   if (owner_) restore();

@@ -3,6 +3,8 @@
 #include <optional>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
+#include "chardev/chardev.h"
 
 namespace strato {
 
@@ -17,11 +19,18 @@ class [[nodiscard]] Terminal {
   Terminal& operator=(Terminal&&) = delete;
   ~Terminal();
 
+  // None while nobody has said what it is.
+  std::optional<TerminalSize> size() const;
+  // Readable when the size has changed (SIGWINCH, which is blocked from then on: no thread that takes it may be left).
+  // Non-blocking; gives signalfd_siginfo.
+  static Result<UniqueFd> watch_size();
+
   // What the destructor does; for paths that run none. Async-signal-safe, may be repeated.
   static void restore();
 
  private:
-  Terminal() = default;
+  explicit Terminal(int fd) : fd_(fd) {}
+  int fd_;
   bool owner_ = true;
 };
 

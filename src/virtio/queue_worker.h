@@ -1,0 +1,55 @@
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <functional>
+#include <string_view>
+#include <utility>
+
+#include "base/log.h"
+#include "event/event_loop.h"
+#include "event/lifetime.h"
+#include "virtio/device.h"
+
+namespace strato::virtio {
+
+// A queue while a loop serves it, from start_queue() to stop_queue(): calls back when the driver rings. Threads: made,
+// asked and destroyed on the loop.
+class QueueWorker {
+ public:
+  // `name` is for messages. The first look at the queue is the owner's.
+  QueueWorker(std::string_view name, QueueWiring wiring, std::move_only_function<void()> serve)
+      : wiring_(std::move(wiring)), serve_(std::move(serve)) {
+    STRATO_ASSERT(wiring_.loop.in_loop_thread());
+    if (wiring_.doorbell.fd() < 0) return;
+    // Edge triggered: each ring wakes us once, and nobody needs to read the count.
+    Result<Watch> watch = wiring_.loop.watch(wiring_.doorbell.fd(), EPOLLIN | EPOLLET, [this](uint32_t) { serve_(); });
+    if (watch) {
+      doorbell_ = *std::move(watch);
+    } else {
+      log_guest(LogLevel::Error, "{}: a queue is not served: {}", name, watch.error().text());
+    }
+  }
+  QueueWorker(const QueueWorker&) = delete;
+  QueueWorker& operator=(const QueueWorker&) = delete;
+
+  Queue& queue() { return wiring_.queue; }
+  // Everything pushed, and the interrupt if the driver wants one.
+  void publish() {
+    if (wiring_.queue.publish()) wiring_.interrupt.raise();
+  }
+  // Serves again after what else waits on the loop: for a driver that keeps us busy.
+  void serve_later() {
+    wiring_.loop.post(alive_.token(), [this] { serve_(); });
+  }
+  // For stop_queue(); the worker is destroyed then.
+  Queue take() { return std::move(wiring_.queue); }
+
+ private:
+  QueueWiring wiring_;
+  std::move_only_function<void()> serve_;
+  Watch doorbell_;
+  Lifetime alive_;
+};
+
+}  // namespace strato::virtio
