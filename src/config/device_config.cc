@@ -49,6 +49,19 @@ Result<> check(const VirtioRngConfig& rng) {
   return {};
 }
 
+Result<> check(const VirtioSerialConfig&) {
+  return {};
+}
+
+Result<> check(const VirtConsoleConfig&) {
+  return {};
+}
+
+Result<> check(const VirtSerialPortConfig& serial) {
+  if (serial.port.nr != 0) return {};
+  return std::unexpected(Error::invalid("nr=0: number 0 is for a virtconsole; a virtserialport has 1 or more"));
+}
+
 template <class Any, class Config>
 Result<Any> parse_as(const ObjectOptions& options, const ObjectTable& table) {
   Config config;

@@ -63,8 +63,34 @@ struct VirtioRngConfig {
   bool operator==(const VirtioRngConfig&) const = default;
 };
 
+// -device virtio-serial-device: a device with up to max_ports ports, which are the virtconsoles and virtserialports
+// that follow.
+struct VirtioSerialConfig {
+  VirtioDeviceConfig common{};
+  std::optional<uint32_t> max_ports{};  // none: as many as its ports need
+  bool operator==(const VirtioSerialConfig&) const = default;
+};
+
+struct SerialPortConfig {
+  std::string id{};
+  std::string chardev{};         // the id of a -chardev
+  std::optional<uint32_t> nr{};  // none: the lowest that is free
+  std::string name{};            // that the guest sees; may be empty
+  bool operator==(const SerialPortConfig&) const = default;
+};
+// -device virtconsole
+struct VirtConsoleConfig {
+  SerialPortConfig port{};
+  bool operator==(const VirtConsoleConfig&) const = default;
+};
+// -device virtserialport; never number 0
+struct VirtSerialPortConfig {
+  SerialPortConfig port{};
+  bool operator==(const VirtSerialPortConfig&) const = default;
+};
+
 // In the order of kDeviceTables and kBackendTables.
-using DeviceConfig = std::variant<VirtioRngConfig>;
+using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.

@@ -71,8 +71,38 @@ inline constexpr auto kVirtioRngProperties = virtio_properties<&VirtioRngConfig:
     integer<&VirtioRngConfig::period_ms>("period", "ms; needs max-bytes=", 1, kMaxRngPeriodMs),
     text<&VirtioRngConfig::throttle_group>("throttle-group", "id of an -object throttle-group", kMaxIdLength),
 });
+inline constexpr uint32_t kMaxSerialPorts = 31;
+inline constexpr uint64_t kMaxPortNameLength = 255;
+inline constexpr auto kVirtioSerialProperties = virtio_properties<&VirtioSerialConfig::common>({
+    integer<&VirtioSerialConfig::max_ports>("max-ports", "ports at most; as many as follow without it", 1,
+                                            kMaxSerialPorts),
+});
+template <auto kPort>
+inline constexpr Property kPortId =
+    text<kPort, &SerialPortConfig::id>("id", "name of the port", kMaxIdLength).mandatory();
+template <auto kPort>
+inline constexpr Property kPortChardev =
+    text<kPort, &SerialPortConfig::chardev>("chardev", "id of a -chardev", kMaxIdLength).mandatory();
+inline constexpr Property kVirtConsoleProperties[] = {
+    kPortId<&VirtConsoleConfig::port>,
+    kPortChardev<&VirtConsoleConfig::port>,
+    integer<&VirtConsoleConfig::port, &SerialPortConfig::nr>("nr", "number; the lowest free one without it", 0,
+                                                             kMaxSerialPorts - 1),
+};
+inline constexpr Property kVirtSerialPortProperties[] = {
+    kPortId<&VirtSerialPortConfig::port>,
+    kPortChardev<&VirtSerialPortConfig::port>,
+    integer<&VirtSerialPortConfig::port, &SerialPortConfig::nr>(
+        "nr", "number, from 1 on; the lowest free one without it", 0, kMaxSerialPorts - 1),
+    text<&VirtSerialPortConfig::port, &SerialPortConfig::name>("name", "that the guest sees: /dev/virtio-ports/NAME",
+                                                               kMaxPortNameLength),
+};
+
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},
+    {.type = "virtio-serial-device", .help = "consoles and serial ports", .properties = kVirtioSerialProperties},
+    {.type = "virtconsole", .help = "a console on the virtio-serial-device", .properties = kVirtConsoleProperties},
+    {.type = "virtserialport", .help = "a port on the virtio-serial-device", .properties = kVirtSerialPortProperties},
 };
 
 }  // namespace strato

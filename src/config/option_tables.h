@@ -100,6 +100,9 @@ inline constexpr Property kSocketChardevProperties[] = {
     integer<&ChardevConfig::socket, &SocketConfig::port>("port", "TCP port; or path=", 1, 65535),
     flag<&ChardevConfig::socket, &SocketConfig::server>("server", "listen instead of connecting"),
     flag<&ChardevConfig::socket, &SocketConfig::nowait>("nowait", "start before a client is there; needs server"),
+    integer<&ChardevConfig::socket, &SocketConfig::reconnect_s>("reconnect",
+                                                                "seconds until a client tries again; 0: never", 0, 3600)
+        .defaults("1"),
 };
 // In the order of ChardevKind.
 inline constexpr ObjectTable kChardevTables[] = {

@@ -170,6 +170,9 @@ Result<> add_chardev(Draft& draft, ObjectOptions options) {
     if (!parsed) return std::unexpected(std::move(parsed).error().context(table.type));
     if (chardev.kind == ChardevKind::Socket) {
       STRATO_TRY(check_socket(chardev.socket));
+      if (chardev.socket.server && options.find("reconnect") != nullptr) {
+        return std::unexpected(Error::invalid("socket: reconnect= is for clients, not with 'server'"));
+      }
     }
     draft.config.chardevs.push_back(std::move(chardev));
     return {};

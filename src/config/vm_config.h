@@ -58,6 +58,7 @@ struct SocketConfig {
   uint16_t port = 0;
   bool server = false;
   bool nowait = false;
+  uint32_t reconnect_s = 1;  // of a client: seconds between two attempts; 0: there is only one
   bool is_unix() const { return !path.empty(); }
   bool operator==(const SocketConfig&) const = default;
 };

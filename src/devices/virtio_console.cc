@@ -39,10 +39,12 @@ Result<std::unique_ptr<Console>> Console::create(Args args, const std::optional<
   return console;
 }
 
-Console::Console(Args args) : name_(std::move(args.name)), max_ports_(args.max_ports) {
+Console::Console(Args args)
+    : name_(std::move(args.name)), max_ports_(args.max_ports), single_(max_ports_ == 1 && args.ports.size() == 1) {
   STRATO_ASSERT(max_ports_ >= 1 && max_ports_ <= kMaxConsolePorts);
-  queue_sizes_.assign(max_ports_ > 1 ? 2 * max_ports_ + 2 : 2, kPortQueueSize);
-  if (max_ports_ > 1) queue_sizes_[kControlReceive] = queue_sizes_[kControlTransmit] = kControlQueueSize;
+  const bool multiport = (features() & kConsoleFeatureMultiport) != 0;
+  queue_sizes_.assign(multiport ? 2 * max_ports_ + 2 : 2, kPortQueueSize);
+  if (multiport) queue_sizes_[kControlReceive] = queue_sizes_[kControlTransmit] = kControlQueueSize;
   workers_.resize(queue_sizes_.size());
   config_.store(offsetof(ConsoleConfig, max_ports), le32(max_ports_));
   for (ConsolePort::Args& port : args.ports) {
@@ -60,7 +62,7 @@ Console::Console(Args args) : name_(std::move(args.name)), max_ports_(args.max_p
 Console::~Console() = default;
 
 uint64_t Console::features() const {
-  return kRingFeatures | kFeaturePacked | kConsoleFeatureSize | (max_ports_ > 1 ? kConsoleFeatureMultiport : 0);
+  return kRingFeatures | kFeaturePacked | kConsoleFeatureSize | (single_ ? 0 : kConsoleFeatureMultiport);
 }
 
 // The size in the configuration space is that of port 0. Any thread.

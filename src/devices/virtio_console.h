@@ -45,8 +45,9 @@ class Console final : public Device {
   static constexpr uint16_t kControlQueueSize = 32;
 
   struct Args {
-    std::string name;        // for messages: the id that the user gave
-    uint32_t max_ports = 1;  // 1 to kMaxConsolePorts; with 1 there is no control queue, and port 0 is a console
+    std::string name;  // for messages: the id that the user gave
+    uint32_t max_ports =
+        1;  // 1 to kMaxConsolePorts. With 1, and that one there: no control queues, and it is a console
     std::vector<ConsolePort::Args> ports{};  // ascending numbers below max_ports
   };
   // The state is untrusted: refused when it is of other ports.
@@ -97,6 +98,7 @@ class Console final : public Device {
 
   const std::string name_;
   const uint32_t max_ports_;
+  const bool single_;  // port 0 and no other
   std::vector<uint16_t> queue_sizes_;
   ConfigSpace config_{ConsoleConfig{}};
   std::atomic<EventLoop*> loop_{nullptr};  // of the queues, once the first of them came

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "machine/countdown.h"
 #include "machine/second_ioapic.h"
-#include "machine/serial_backend.h"
 
 namespace strato {
 
@@ -167,11 +166,8 @@ Result<> Microvm::restore_platform() {
 
 Result<> Microvm::make_devices() {
   // Not before the kernel has been read: an error up to there leaves the files and the terminal alone.
-  if (config_.serial) {
-    serial_backend_ = STRATO_TRY(open_serial_backend(loop_, config_, [this] { end(ShutdownCause::HostUi); }));
-  }
   BoardDevices::Args args;
-  args.serial_backend = serial_backend_.get();
+  if (config_.serial) args.serial_backend = STRATO_TRY(chardevs_.open(*config_.serial));
   args.legacy = !plan_.guest_has_acpi;
   args.on_power_off = [this] { post_power_off(); };
   args.on_reset = [this] { post_reset(); };
@@ -179,16 +175,16 @@ Result<> Microvm::make_devices() {
   args.saved = incoming_ ? &incoming_->machine : nullptr;
   board_devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
   io_threads_ = STRATO_TRY(IoThreads::create(plan_.iothreads, loop_.clock()));
-  virtio_devices_ =
-      STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
-                                            .irq_router = platform_->irq_router(),
-                                            .loop = loop_,
-                                            .mmio_bus = mmio_bus_,
-                                            .memory = memory_,
-                                            .io_threads = *io_threads_,
-                                            .host = {.clock = loop_.clock(), .throttle_groups = throttle_groups_},
-                                            .plans = plan_.virtio_mmio,
-                                            .saved = args.saved}));
+  const DeviceHost host{.clock = loop_.clock(), .throttle_groups = throttle_groups_, .chardevs = chardevs_};
+  virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
+                                                          .irq_router = platform_->irq_router(),
+                                                          .loop = loop_,
+                                                          .mmio_bus = mmio_bus_,
+                                                          .memory = memory_,
+                                                          .io_threads = *io_threads_,
+                                                          .host = host,
+                                                          .plans = plan_.virtio_mmio,
+                                                          .saved = args.saved}));
   return {};
 }
 

@@ -11,11 +11,11 @@
 #include "boot/linux_boot.h"
 #include "bus/component.h"
 #include "bus/io_bus.h"
-#include "chardev/chardev.h"
 #include "hypervisor/kvm/kvm.h"
 #include "hypervisor/kvm/memory_slots.h"
 #include "hypervisor/kvm/vm.h"
 #include "machine/board_devices.h"
+#include "machine/chardevs.h"
 #include "machine/io_threads.h"
 #include "machine/machine.h"
 #include "machine/microvm_plan.h"
@@ -92,7 +92,7 @@ class Microvm final : public Machine {
   // Back ends: opened early, kept open for a reset.
   std::optional<boot::BootSources> boot_sources_;
   std::optional<OpenedMachine> incoming_;
-  std::unique_ptr<Chardev> serial_backend_;
+  Chardevs chardevs_{loop_, config_, [this] { end(ShutdownCause::HostUi); }};
 
   const Kvm kvm_;
   const Vm vm_;

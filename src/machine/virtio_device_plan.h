@@ -12,6 +12,7 @@
 #include "config/device_config.h"
 #include "config/vm_config.h"
 #include "event/clock.h"
+#include "machine/chardevs.h"
 #include "machine/throttle_groups.h"
 #include "virtio/device.h"
 
@@ -21,6 +22,7 @@ namespace strato {
 struct DeviceHost {
   const Clock& clock;
   const ThrottleGroups& throttle_groups;
+  Chardevs& chardevs;
 };
 
 // The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.
@@ -34,7 +36,7 @@ class VirtioDevicePlan {
   virtual Result<std::unique_ptr<virtio::Device>> make(const DeviceHost& host, const std::vector<std::byte>* state) = 0;
 };
 
-// What a plan_device() may look at.
+// What a plan_device() may look at. It gives null for a device that is part of another one.
 struct DevicePlanContext {
   const VmConfig& config;
   std::span<const BackendConfig> backends;  // of -object

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "arch/platform.h"
+#include "machine/virtio_console_device.h"
 #include "machine/virtio_rng_device.h"
 
 namespace strato {
@@ -52,6 +53,7 @@ Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& co
     Result<std::unique_ptr<VirtioDevicePlan>> device = plan_any(std::move(config), context);
     const std::string blame = fmt::format("-device {}", options.value_of("id"));
     if (!device) return std::unexpected(std::move(device).error().context(blame));
+    if (*device == nullptr) continue;  // part of another device
     Result<> checked = check_iothread((*device)->common(), context.backends);
     if (!checked) return std::unexpected(std::move(checked).error().context(blame));
     const size_t index = plans.size();

@@ -1,4 +1,4 @@
-#include "machine/serial_backend.h"
+#include "machine/chardevs.h"
 
 #include <fmt/format.h>
 
@@ -14,13 +14,15 @@
 namespace strato {
 namespace {
 
+constexpr uint64_t kNsPerSecond = 1'000'000'000;
+
 Result<std::unique_ptr<Chardev>> open_backend(EventLoop& loop, const ChardevConfig& chardev,
-                                              std::move_only_function<void()> on_quit) {
+                                              const std::function<void()>& on_quit) {
   switch (chardev.kind) {
     case ChardevKind::Null:
       return make_null_chardev();
     case ChardevKind::Stdio:
-      return StdioChardev::open(loop, {.on_quit = std::move(on_quit)});
+      return StdioChardev::open(loop, {.on_quit = on_quit});
     case ChardevKind::Pty:
       return open_pty_chardev(loop);
     case ChardevKind::File:
@@ -31,29 +33,27 @@ Result<std::unique_ptr<Chardev>> open_backend(EventLoop& loop, const ChardevConf
       return SocketChardev::open(
           loop, {.address = {.path = chardev.socket.path, .host = chardev.socket.host, .port = chardev.socket.port},
                  .server = chardev.socket.server,
-                 .wait = chardev.socket.server && !chardev.socket.nowait});
+                 .wait = chardev.socket.server && !chardev.socket.nowait,
+                 .retry_ns = chardev.socket.reconnect_s * kNsPerSecond});
   }
   std::unreachable();
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Chardev>> open_serial_backend(EventLoop& loop, const VmConfig& config,
-                                                     std::move_only_function<void()> on_quit) {
-  const ChardevConfig* chardev = find_chardev(config, *config.serial);
-  if (chardev == nullptr) {
-    return std::unexpected(
-        Error::invalid(fmt::format("-serial chardev:{}: there is no such -chardev", *config.serial)));
-  }
-  Result<std::unique_ptr<Chardev>> backend = open_backend(loop, *chardev, std::move(on_quit));
-  if (!backend) return std::unexpected(std::move(backend).error().context(fmt::format("chardev {}", chardev->id)));
+Result<Chardev*> Chardevs::open(const std::string& id) {
+  if (const auto found = opened_.find(id); found != opened_.end()) return found->second.get();
+  const ChardevConfig* chardev = find_chardev(config_, id);
+  if (chardev == nullptr) return std::unexpected(Error::invalid(fmt::format("no -chardev has id={}", id)));
+  Result<std::unique_ptr<Chardev>> backend = open_backend(loop_, *chardev, on_quit_);
+  if (!backend) return std::unexpected(std::move(backend).error().context(fmt::format("chardev {}", id)));
   // Nobody can guess the terminal's name. QEMU's callers look for this line; ours is on stderr as everything of ours.
   if (chardev->kind == ChardevKind::Pty) {
     const std::string address = (*backend)->address();
     std::fprintf(stderr, "char device redirected to %s (label %s)\n", address.substr(address.find(':') + 1).c_str(),
-                 chardev->id.c_str());
+                 id.c_str());
   }
-  return backend;
+  return opened_.emplace(id, *std::move(backend)).first->second.get();
 }
 
 }  // namespace strato
