@@ -494,7 +494,7 @@ uint64_t write_config() {
   return device.read(kConfig + 4);
 }
 uint64_t resets() {
-  for (int i = 0; i < 300; i++) {
+  for (int i = 0; i < 100; i++) {
     begin_quietly();
     say(1, kPortReady, 1);
     say(1, kPortOpen, 1);

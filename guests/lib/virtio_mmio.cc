@@ -33,8 +33,9 @@ VirtioMmio find_virtio_mmio() {
 }
 
 void SplitRing::clear() {
-  auto* bytes = reinterpret_cast<volatile uint8_t*>(this);
-  for (size_t i = 0; i < sizeof(*this); i++) bytes[i] = 0;
+  static_assert(sizeof(*this) % sizeof(uint64_t) == 0);
+  auto* words = reinterpret_cast<volatile uint64_t*>(this);
+  for (size_t i = 0; i < sizeof(*this) / sizeof(uint64_t); i++) words[i] = 0;
 }
 
 void SplitRing::set(uint32_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next) {

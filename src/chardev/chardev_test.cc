@@ -666,6 +666,34 @@ TEST_F(ChardevTest, ClientThatLeavesIsNoticedEvenWhenTheGuestReadsNothing) {
   serve_until([&] { return !(*made)->connected(); });
 }
 
+TEST_F(ChardevTest, WhatASlowClientOfASocketLeavesWaitingReachesItInOrder) {
+  TempDir dir;
+  const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};
+  auto made = SocketChardev::open(loop, {.address = address, .server = true});
+  ASSERT_TRUE(made);
+  (*made)->attach(&device);
+  const UniqueFd client = connect_to(address);
+  serve_until([&] { return (*made)->connected(); });
+  std::string sent;
+  size_t taken = 0;
+  do {
+    const std::string block(1000, static_cast<char>('a' + sent.size() / 1000 % 26));
+    taken = (*made)->write(bytes(block));
+    sent += block.substr(0, taken);
+    settle();
+  } while (taken == 1000);
+  std::string received;
+  serve_until([&] {
+    received += take(client.get());
+    return received.size() == sent.size();
+  });
+  EXPECT_EQ(received, sent);
+  EXPECT_EQ(device.writable, 1);
+  put(client.get(), "and input");
+  serve_until([&] { return device.input == "and input"; });
+  EXPECT_EQ((*made)->dropped_bytes(), 0U);
+}
+
 TEST_F(ChardevTest, LastWordsOfAClientThatLeftReachTheDeviceBeforeThoseOfTheNext) {
   TempDir dir;
   const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};

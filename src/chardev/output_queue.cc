@@ -1,6 +1,7 @@
 #include "chardev/output_queue.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 
@@ -39,6 +40,7 @@ void OutputQueue::open(std::shared_ptr<ByteFd> fd) {
 void OutputQueue::close() {
   STRATO_ASSERT(loop_.in_loop_thread());
   watch_.reset();
+  watch_fd_.reset();
   MutexLock lock(mutex_);
   fd_.reset();
   queue_ = {};
@@ -104,13 +106,18 @@ void OutputQueue::start_watching() {
     watch_.set_events(EPOLLOUT);
     return;
   }
-  Result<Watch> watch = loop_.watch(fd, EPOLLOUT, [this](uint32_t) { on_ready(); });
-  if (watch) {
-    watch_ = *std::move(watch);
-  } else {
-    log(LogLevel::Error, "guest output stops: {}", watch.error().text());
-    close();
-  }
+  const Result<> watched = watch(fd);
+  if (watched) return;
+  log(LogLevel::Error, "guest output stops: {}", watched.error().text());
+  close();
+}
+
+// By a number of its own: epoll takes a descriptor once, and input may come through the same.
+Result<> OutputQueue::watch(int fd) {
+  watch_fd_ = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!watch_fd_.valid()) return std::unexpected(Error::from_errno("watching a slow reader"));
+  watch_ = STRATO_TRY(loop_.watch(watch_fd_.get(), EPOLLOUT, [this](uint32_t) { on_ready(); }));
+  return {};
 }
 
 void OutputQueue::on_ready() {

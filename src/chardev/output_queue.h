@@ -40,10 +40,12 @@ class OutputQueue {
   Outcome write_now(std::span<const std::byte> data) STRATO_REQUIRES(mutex_);
   bool flush() STRATO_REQUIRES(mutex_);
   void start_watching();
+  Result<> watch(int fd);
   void on_ready();
 
   EventLoop& loop_;
   std::move_only_function<void()> on_room_;
+  UniqueFd watch_fd_;
   Watch watch_;
   Mutex mutex_;
   std::shared_ptr<ByteFd> fd_ STRATO_GUARDED_BY(mutex_);

@@ -228,9 +228,11 @@ def test_a_console_gets_a_flood_whole(start_vmm, tmp_path):
 
 
 def test_a_reader_that_stalls_holds_a_serial_port_back_and_loses_nothing(start_vmm, tmp_path):
-    size = 2 << 20
-    vmm = start_ready(start_vmm, *two_ports(tmp_path), append=f"mode=stream bytes={size}")
+    size = 400_000  # more than the socket and we hold
+    vmm = start_vmm(*two_ports(tmp_path), "-S", kernel=guest("virtio_console"), append=f"mode=stream bytes={size}")
     client = Client(f"{tmp_path}/1")
+    vmm.qmp.command("cont")
+    vmm.wait_for(r"console=ready\n")
     time.sleep(0.3)
     private = vmm.memory_kib("Private_Dirty", outside=16 << 10)
     busy = cpu_seconds(vmm, "io")
@@ -239,11 +241,10 @@ def test_a_reader_that_stalls_holds_a_serial_port_back_and_loses_nothing(start_v
     assert vmm.memory_kib("Private_Dirty", outside=16 << 10) - private < 1024
     sender = threading.Thread(target=client.send, args=(pattern(0, size),))
     sender.start()
-    got = client.receive(1 << 16)  # what was written before anybody was connected is lost
-    assert got in pattern(0, 251) + pattern(0, size)
+    assert client.receive(size) == pattern(0, size)
     sender.join()
-    vmm.qmp.command("quit")
     assert vmm.wait() == 0
+    assert f"stream.in={size}\nstream.out={size}\n" in vmm.text()
 
 
 # --- the host comes and goes
@@ -273,7 +274,7 @@ def test_what_a_client_sent_before_it_left_arrives(start_vmm, tmp_path):
 
 
 def test_a_host_that_closes_in_the_middle_of_a_write_frees_the_guest(start_vmm, tmp_path):
-    size = 4 << 20
+    size = 600_000  # more than the socket and we hold
     vmm = start_vmm(*two_ports(tmp_path), "-S", kernel=guest("virtio_console"), append=f"mode=stream bytes={size}")
     client = Client(f"{tmp_path}/1")
     vmm.qmp.command("cont")
@@ -281,23 +282,23 @@ def test_a_host_that_closes_in_the_middle_of_a_write_frees_the_guest(start_vmm, 
     assert client.receive(1000)[:1000] == pattern(0, 1000)
     client.close()
     second = Client(f"{tmp_path}/1")
-    second.send(pattern(0, size))
     drain = threading.Thread(target=second.receive_all)
     drain.start()
+    second.send(pattern(0, size))
     assert vmm.wait() == 0, vmm.stderr()
     drain.join()
     assert f"stream.in={size}\n" in vmm.text() and f"stream.out={size}\n" in vmm.text()
 
 
 def test_a_guest_that_writes_to_nobody_goes_on(start_vmm, tmp_path):
-    vmm = start_vmm(*two_ports(tmp_path), kernel=guest("virtio_console"), append="mode=stream bytes=1000000 hold")
+    vmm = start_vmm(*two_ports(tmp_path), kernel=guest("virtio_console"), append="mode=stream bytes=300000 hold")
     vmm.wait_for(r"console=ready\n")
     vmm.write(b"k")
     time.sleep(0.5)
     client = Client(f"{tmp_path}/1")
-    client.send(pattern(0, 1000000))
+    client.send(pattern(0, 300000))
     assert vmm.wait() == 0
-    assert "stream.out=1000000\n" in vmm.text()
+    assert "stream.out=300000\n" in vmm.text()
 
 
 # --- saved in the middle
@@ -368,7 +369,7 @@ CASES = {
     "ctrl_flood": (None, OK, 2000),
     "ctrl_tiny_7": ("finds a buffer of 7 bytes only", OK, 0),
     "ctrl_tiny_0": ("finds a buffer of 0 bytes only", OK, 0),
-    "no_control": ("notification of a queue that does not run", OK, 1),
+    "no_control": (None, OK, 1),  # KVM rings the doorbell, and nobody listens
     "no_multiport": (None, OK, 0),
     "rx_no_room": ("a receive buffer without room for a byte", OK, 2),
     "tx_writable": (None, OK, 1),
