@@ -296,6 +296,7 @@ def test_a_guest_that_writes_to_nobody_goes_on(start_vmm, tmp_path):
     vmm.write(b"k")
     time.sleep(0.5)
     client = Client(f"{tmp_path}/1")
+    threading.Thread(target=client.receive_all).start()  # if the guest is not through yet
     client.send(pattern(0, 300000))
     assert vmm.wait() == 0
     assert "stream.out=300000\n" in vmm.text()
