@@ -26,7 +26,9 @@ using strato::testing::FakeVector;
 using strato::testing::FakeVirtioDevice;
 using strato::testing::GuestRam;
 
-constexpr uint64_t kFeatures = kFeatureVersion1 | kRingFeatures | FakeVirtioDevice::kDeviceFeature;
+// The driver of the fuzzer has split rings.
+constexpr uint64_t kFeatures =
+    kFeatureVersion1 | kFeatureIndirect | kFeatureEventIdx | FakeVirtioDevice::kDeviceFeature;
 
 // Made once: descriptors and mappings cost more than a run.
 struct World {

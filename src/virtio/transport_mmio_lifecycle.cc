@@ -231,7 +231,8 @@ TransportMmioState TransportMmio::state() const {
     queue.config = slot.config;
     queue.ready = slot.ready;
     if (slot.queue) queue.progress = slot.queue->progress();
-    if (slot.broken) queue.progress.broken = true;
+    // A broken one is that until a reset, whatever its indexes were.
+    if (slot.broken || queue.progress.broken) queue.progress = {.broken = true};
   }
   return state;
 }
