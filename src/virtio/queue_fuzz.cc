@@ -107,7 +107,7 @@ class Session {
       request.readable(data);
       expected.readable.insert(expected.readable.end(), data.begin(), data.end());
     }
-    if (indirect) request.indirect();
+    if (indirect) table_ = request.indirect().table();
     expected.id = request.submit().id;
     waiting_.push_back(std::move(expected));
     const bool rung = driver_.take_kick();
@@ -272,7 +272,7 @@ class Session {
                                                : input_.ConsumeIntegral<uint64_t>();
     const auto len =
         input_.ConsumeBool() ? 16 * input_.ConsumeIntegralInRange<uint32_t>(0, 8) : input_.ConsumeIntegral<uint32_t>();
-    switch (input_.ConsumeIntegralInRange<int>(0, 3)) {
+    switch (input_.ConsumeIntegralInRange<int>(0, 4)) {
       case 0:
         if (!options_.packed) return driver_.publish(value());
         return driver_.put_packed_desc(index, addr, len, value(), value());
@@ -283,6 +283,9 @@ class Session {
       case 2:
         if (!options_.packed) return driver_.put_split_desc(index, addr, len, value() & 7, value() % 70);
         return driver_.put(config.driver, le32(input_.ConsumeIntegral<uint32_t>()));
+      case 3:  // in the last indirect table; the fields that are no addresses lie the other way round in a packed one
+        return driver_.put(table_ + 16 * uint64_t{index % 8}, SplitDesc{addr, len, static_cast<uint16_t>(value() & 7),
+                                                                        static_cast<uint16_t>(value() % 9)});
       default:
         // Anywhere in rings and buffers, tables included.
         return driver_.put(input_.ConsumeIntegralInRange<uint64_t>(options_.base, options_.base + 0x8000),
@@ -300,6 +303,7 @@ class Session {
   std::vector<Held> held_;
   std::vector<FakeDriver::Used> pushed_;
   std::vector<FakeDriver::Used> published_;
+  uint64_t table_ = 0;
   uint64_t next_sequence_ = 0;
   uint8_t next_byte_ = 1;
   bool lied_ = false;
