@@ -44,7 +44,7 @@ class ConsoleTest : public ::testing::Test {
     if (console != nullptr) reset();
   }
 
-  void make(uint32_t max_ports = 2, std::optional<ConsoleState> state = std::nullopt) {
+  void make(uint32_t max_ports = 2, const std::optional<ConsoleState>& state = std::nullopt) {
     Result<std::unique_ptr<Console>> made = try_make(max_ports, state);
     ASSERT_TRUE(made.has_value()) << made.error().text();
     console = *std::move(made);
