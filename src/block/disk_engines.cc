@@ -94,31 +94,36 @@ Result<std::shared_ptr<WorkerQueue>> DiskEngines::worker_queue(EventLoop& loop) 
   return queue;
 }
 
-DiskEngine DiskEngines::resolve(DiskEngine engine) {
-  if (engine != DiskEngine::Auto) return engine;
+Result<std::shared_ptr<CallQueue>> DiskEngines::queue(EventLoop& loop, DiskEngine engine) {
+  STRATO_ASSERT(loop.in_loop_thread());
+  std::shared_ptr<WorkerQueue> workers = STRATO_TRY(worker_queue(loop));
+  if (engine == DiskEngine::Threads) return workers;
   MutexLock lock(mutex_);
-  const int os_errno = os_errno_of(DiskEngine::IoUring);
-  if (os_errno == 0) return DiskEngine::IoUring;
+  if (engine != DiskEngine::Auto) return make_queue(loop, engine, std::move(workers));
+
+  int os_errno = os_errno_of(DiskEngine::IoUring);
+  if (os_errno == 0) {
+    Result<std::shared_ptr<CallQueue>> ring = make_queue(loop, DiskEngine::IoUring, workers);
+    if (ring) return ring;
+    os_errno = ring.error().os_errno();
+  }
   if (!std::exchange(fallback_logged_, true)) {
     log(LogLevel::Warn, "disks use threads: this host does not allow io_uring ({})", std::strerror(os_errno));
   }
-  return DiskEngine::Threads;
+  return workers;
 }
 
-Result<std::shared_ptr<CallQueue>> DiskEngines::queue(EventLoop& loop, DiskEngine engine) {
-  STRATO_ASSERT(loop.in_loop_thread());
-  const DiskEngine chosen = resolve(engine);
-  std::shared_ptr<WorkerQueue> workers = STRATO_TRY(worker_queue(loop));
-  if (chosen == DiskEngine::Threads) return workers;
-  MutexLock lock(mutex_);
-  if (std::shared_ptr<CallQueue> known = place(loop, chosen).lock()) return known;
+Result<std::shared_ptr<CallQueue>> DiskEngines::make_queue(EventLoop& loop, DiskEngine engine,
+                                                           std::shared_ptr<WorkerQueue> workers) {
+  std::weak_ptr<CallQueue>& known = place(loop, engine);
+  if (std::shared_ptr<CallQueue> queue = known.lock()) return queue;
   std::shared_ptr<CallQueue> made;
-  if (chosen == DiskEngine::IoUring) {
+  if (engine == DiskEngine::IoUring) {
     made = STRATO_TRY(UringQueue::create(loop));
   } else {
     made = STRATO_TRY(AioQueue::create(loop, std::move(workers)));
   }
-  place(loop, chosen) = made;
+  known = made;
   return made;
 }
 

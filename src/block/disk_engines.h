@@ -50,8 +50,10 @@ class DiskEngines {
     std::array<std::weak_ptr<CallQueue>, kEngines> queues{};
   };
 
-  DiskEngine resolve(DiskEngine engine);
   int os_errno_of(DiskEngine engine) STRATO_REQUIRES(mutex_);
+  // Neither Auto nor Threads.
+  Result<std::shared_ptr<CallQueue>> make_queue(EventLoop& loop, DiskEngine engine,
+                                                std::shared_ptr<WorkerQueue> workers) STRATO_REQUIRES(mutex_);
   std::weak_ptr<CallQueue>& place(const EventLoop& loop, DiskEngine engine) STRATO_REQUIRES(mutex_);
 
   Mutex mutex_;

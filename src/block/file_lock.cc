@@ -74,14 +74,18 @@ FileLock::Attempt FileLock::attempt(int& os_errno, int& holder) {
   return is_conflict(os_errno) ? Attempt::Taken : Attempt::Failed;
 }
 
-Result<> FileLock::lock(std::chrono::milliseconds patience) {
+void FileLock::sleep(std::chrono::milliseconds time) {
+  const timespec pause{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(time).count()};
+  ::nanosleep(&pause, nullptr);
+}
+
+Result<> FileLock::lock(std::chrono::milliseconds patience, const Pause& pause) {
   if (locking_ == Locking::Off || locked_) return {};
   int os_errno = 0;
   int holder = 0;
   Attempt result = attempt(os_errno, holder);
   for (std::chrono::milliseconds waited{0}; result == Attempt::Taken && waited < patience; waited += kPause) {
-    const timespec pause{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(kPause).count()};
-    ::nanosleep(&pause, nullptr);
+    pause(kPause);
     result = attempt(os_errno, holder);
   }
   if (result == Attempt::Done) {

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/result.h"
@@ -22,14 +23,17 @@ class FileLock {
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;
 
-  // Tries for `patience`, sleeping in between: a predecessor that was killed may hold the file for a moment more. May
-  // be called again.
-  Result<> lock(std::chrono::milliseconds patience);
+  using Pause = std::function<void(std::chrono::milliseconds)>;
+
+  // Tries for `patience`, with pauses in between: a predecessor that was killed may hold the file for a moment more.
+  // May be called again.
+  Result<> lock(std::chrono::milliseconds patience, const Pause& pause = sleep);
   void unlock();
   bool locked() const { return locked_; }
 
  private:
   enum class Attempt : uint8_t { Done, Taken, Failed };
+  static void sleep(std::chrono::milliseconds time);
   Attempt attempt(int& os_errno, int& holder);
 
   const int fd_;

@@ -27,29 +27,38 @@ Error trouble(const RawFile& file, std::string_view what) {
   return Error::invalid(fmt::format("disk '{}': {}", file.path, what));
 }
 
+Error no_direct_io(const std::string& path) {
+  return Error::unsupported(fmt::format("disk '{}': its file system has no direct I/O; use direct=off", path));
+}
+
 Result<UniqueFd> open_image(RawDisk::Args& args) {
-  if (args.fd.valid()) {
-    const int flags = ::fcntl(args.fd.get(), F_GETFL);
-    if (flags < 0) return std::unexpected(Error::from_errno(fmt::format("disk '{}'", args.path)));
-    if (!args.read_only && (flags & O_ACCMODE) != O_RDWR) {
-      return std::unexpected(
-          Error::invalid(fmt::format("disk '{}': its file is open for reading only; use readonly=on", args.path)));
-    }
-    const int wanted = args.direct ? flags | O_DIRECT : flags & ~O_DIRECT;
-    if (wanted == flags || ::fcntl(args.fd.get(), F_SETFL, wanted) == 0) return std::move(args.fd);
-  } else {
-    // O_NONBLOCK: the name of a pipe must not hold us up; files and disks do not care.
-    const int flags = (args.read_only ? O_RDONLY : O_RDWR) | (args.direct ? O_DIRECT : 0) | O_NONBLOCK;
-    Result<UniqueFd> fd = open_file(args.path, flags, "disk");
-    const int os_errno = fd ? 0 : fd.error().os_errno();
-    if (!args.read_only && (os_errno == EACCES || os_errno == EROFS)) {
-      return std::unexpected(Error::from_errno(
-          fmt::format("disk '{}': it cannot be written to (readonly=on reads it only)", args.path), os_errno));
-    }
-    if (!args.direct || os_errno != EINVAL) return fd;
+  if (args.fd.valid()) return std::move(args.fd);
+  // O_NONBLOCK: the name of a pipe must not hold us up.
+  const int flags = (args.read_only ? O_RDONLY : O_RDWR) | (args.direct ? O_DIRECT : 0) | O_NONBLOCK;
+  Result<UniqueFd> fd = open_file(args.path, flags, "disk");
+  if (fd) return fd;
+  const int os_errno = fd.error().os_errno();
+  if (!args.read_only && (os_errno == EACCES || os_errno == EROFS)) {
+    return std::unexpected(Error::from_errno(
+        fmt::format("disk '{}': it cannot be written to (readonly=on reads it only)", args.path), os_errno));
   }
-  return std::unexpected(
-      Error::unsupported(fmt::format("disk '{}': its file system has no direct I/O; use direct=off", args.path)));
+  if (args.direct && os_errno == EINVAL) return std::unexpected(no_direct_io(args.path));
+  return fd;
+}
+
+// As we want it, whoever opened it: without O_APPEND, which turns each write into one at the end, and O_NONBLOCK, which
+// io_uring takes for a wish to fail rather than wait.
+Result<> set_flags(int fd, const RawDisk::Args& args) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return std::unexpected(Error::from_errno(fmt::format("disk '{}'", args.path)));
+  if (!args.read_only && (flags & O_ACCMODE) != O_RDWR) {
+    return std::unexpected(
+        Error::invalid(fmt::format("disk '{}': its file is open for reading only; use readonly=on", args.path)));
+  }
+  const int wanted = (flags & ~(O_DIRECT | O_APPEND | O_NONBLOCK)) | (args.direct ? O_DIRECT : 0);
+  if (::fcntl(fd, F_SETFL, wanted) == 0) return {};
+  if (args.direct && errno == EINVAL) return std::unexpected(no_direct_io(args.path));
+  return std::unexpected(Error::from_errno(fmt::format("disk '{}'", args.path)));
 }
 
 Result<uint64_t> size_of(const RawFile& file) {
@@ -167,6 +176,7 @@ Result<std::unique_ptr<RawDisk>> RawDisk::open(DiskEngines& engines, Args args) 
 
   auto file = std::make_unique<RawFile>();
   file->fd = STRATO_TRY(open_image(args));
+  STRATO_TRY(set_flags(file->fd.get(), args));
   file->path = std::move(args.path);
   file->limits.read_only = args.read_only;
   file->direct = args.direct;

@@ -211,20 +211,21 @@ TEST_P(RawDiskTest, WritesToPartsOfOneBlockFromTwoLoopsAllArrive) {
     std::vector<TestBuffer> buffers;
     std::vector<DiskRequest> requests{kEach};
     std::unique_ptr<TestClient> client;
-    std::atomic<size_t> finished{0};
+    size_t finished = 0;
   };
+  size_t sides_finished = 0;
+  const Lifetime alive;
   std::array<Side, 2> sides;
   for (size_t i = 0; i < sides.size(); ++i) {
     Side& side = sides[i];
     side.thread = *IoThread::create("side", clock_);
     side.client = std::make_unique<TestClient>(side.thread->loop());
     for (size_t k = 0; k < kEach; ++k) side.buffers.emplace_back(1, static_cast<std::byte>(1 + i));
-    side.client->on_finished = [&side](DiskRequest&, int os_errno) {
+    side.client->on_finished = [&, &finished = side.finished](DiskRequest&, int os_errno) {
       EXPECT_EQ(os_errno, 0);
-      if (++side.finished == kEach) side.thread->loop().stop();
+      if (++finished == kEach) loop_->post(alive.token(), [&sides_finished] { ++sides_finished; });
     };
   }
-  const Lifetime alive;
   for (size_t i = 0; i < sides.size(); ++i) {
     Side& side = sides[i];
     side.thread->loop().post(alive.token(), [this, &side, i] {
@@ -235,9 +236,8 @@ TEST_P(RawDiskTest, WritesToPartsOfOneBlockFromTwoLoopsAllArrive) {
       }
     });
   }
+  while (sides_finished < sides.size()) loop_->run_once(std::nullopt);
   for (Side& side : sides) {
-    loop_->run_once(0);
-    while (side.finished < kEach) ::usleep(1000);
     side.thread->stop();
     side.port.reset();
   }
@@ -293,10 +293,10 @@ TEST_P(RawDiskTest, ErrorOfAMergedCallHitsOnlyWhoseItIs) {
     return true;
   };
   open(args());
-  const TestBuffer buffer(4096);
+  const std::array<TestBuffer, 3> buffers{TestBuffer(4096), TestBuffer(4096), TestBuffer(4096)};
   std::array<DiskRequest, 3> requests;
   for (size_t i = 0; i < requests.size(); ++i) {
-    requests[i] = read_request(i * 4096, buffer);
+    requests[i] = read_request(i * 4096, buffers[i]);
     client_.submit(*port_, requests[i]);
   }
   EXPECT_EQ(client_.wait(requests[0]), 0);

@@ -64,6 +64,19 @@ TEST_F(RawOpenTest, FdThatCannotBeWrittenNeedsAReadOnlyDisk) {
   EXPECT_EQ(error(std::move(with)), "");
 }
 
+TEST_F(RawOpenTest, GivenFdWritesWhereItIsToldEvenIfItWasOpenedForAppending) {
+  RawDisk::Args with = args();
+  with.fd = UniqueFd(::open(image_.path().c_str(), O_RDWR | O_APPEND | O_NONBLOCK | O_CLOEXEC));
+  const std::unique_ptr<RawDisk> disk = *open(std::move(with));
+  const std::unique_ptr<DiskPort> port = *disk->attach(*loop_);
+  TestClient client(*loop_);
+  const TestBuffer buffer(512, std::byte{0x11});
+  DiskRequest request = write_request(512, buffer);
+  EXPECT_EQ(client.run(*port, request), 0);
+  EXPECT_EQ(image_.read(512, 512), buffer.content());
+  EXPECT_EQ(image_.size(), 65536U);
+}
+
 TEST_F(RawOpenTest, DirectDiskSaysItsAlignment) {
   if (direct_folder().empty()) GTEST_SKIP() << "neither TMPDIR nor /var/tmp is on a file system with direct I/O";
   RawDisk::Args with = args();
@@ -149,13 +162,23 @@ TEST_F(RawOpenTest, LockingOffAsksNobody) {
 
 TEST_F(RawOpenTest, SuccessorWaitsForAPredecessorThatIsGoing) {
   std::unique_ptr<RawDisk> first = *open(args());
-  Result<Thread> going = Thread::start("going", [&first] {
-    ::usleep(50'000);
-    first.reset();
-  });
-  RawDisk::Args with = args();
-  with.lock_patience = std::chrono::milliseconds(2000);
-  EXPECT_TRUE(open(std::move(with)));
+  const UniqueFd fd(::open(image_.path().c_str(), O_RDWR | O_CLOEXEC));
+  FileLock lock(fd.get(), image_.path(), false, Locking::Auto);
+  int pauses = 0;
+  const auto pause = [&](std::chrono::milliseconds) {
+    if (++pauses == 3) first.reset();
+  };
+  EXPECT_TRUE(lock.lock(std::chrono::milliseconds(2000), pause));
+  EXPECT_EQ(pauses, 3);
+}
+
+TEST_F(RawOpenTest, PatienceEnds) {
+  const std::unique_ptr<RawDisk> first = *open(args());
+  const UniqueFd fd(::open(image_.path().c_str(), O_RDWR | O_CLOEXEC));
+  FileLock lock(fd.get(), image_.path(), false, Locking::Auto);
+  std::chrono::milliseconds waited{0};
+  EXPECT_FALSE(lock.lock(std::chrono::milliseconds(2000), [&](std::chrono::milliseconds time) { waited += time; }));
+  EXPECT_EQ(waited.count(), 2000);
 }
 
 // A program with QEMU's locks: read locks on 100 + what it does and on 200 + what it does not grant.

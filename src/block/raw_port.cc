@@ -82,6 +82,11 @@ bool RawPort::is_aligned(const DiskRequest& request) const {
   });
 }
 
+bool RawPort::becomes_zeroes(const DiskRequest& request) const {
+  return file_.detect_zeroes != DetectZeroes::Off && request.op == DiskOp::Write && request.bytes >= kMinDetectBytes &&
+         is_zero(request.buffers);
+}
+
 bool RawPort::merge(DiskRequest& request) {
   if (!transfers_data(request.op) || request.port_state.slot == kAlone || request.bytes == 0) return false;
   const size_t candidates = std::min(mergeable_count_, mergeable_.size());
@@ -92,7 +97,7 @@ bool RawPort::merge(DiskRequest& request) {
         transfer.disk_bytes + request.bytes > kMaxMergedBytes) {
       continue;
     }
-    if (refusal(request) != 0 || !is_aligned(request)) return false;
+    if (refusal(request) != 0 || !is_aligned(request) || becomes_zeroes(request)) return false;
     transfer.requests.push(*pending_.pop());
     ++transfer.request_count;
     transfer.piece_count += request.buffers.size();
@@ -123,8 +128,7 @@ void RawPort::open(Transfer& transfer, DiskRequest& request) {
   transfer.disk_offset = request.offset;
   transfer.disk_bytes = request.bytes;
   transfer.bounced = !is_aligned(request);
-  if (request.op == DiskOp::Write && file_.detect_zeroes != DetectZeroes::Off && request.bytes >= kMinDetectBytes &&
-      is_zero(request.buffers)) {
+  if (becomes_zeroes(request)) {
     transfer.op = DiskOp::WriteZeroes;
     transfer.may_unmap = file_.detect_zeroes == DetectZeroes::Unmap && file_.discard;
   }
@@ -145,6 +149,7 @@ void RawPort::start(Transfer& transfer) {
     transfer.end = (end + mask) & ~mask;
     transfer.exclusive = transfer.begin != transfer.disk_offset || transfer.end != end;
     transfer.claimed = &file_.writes;
+    transfer.phase = Phase::Claiming;
     if (!file_.writes.acquire(transfer)) return;
   }
   start_claimed(transfer);
@@ -246,6 +251,8 @@ void RawPort::completed(DiskCall& call) {
   switch (transfer.phase) {
     case Phase::Answered:
       return finish(transfer, static_cast<int>(-transfer.result));
+    case Phase::Claiming:
+      return granted(transfer);
     case Phase::Data:
     case Phase::BounceRead:
     case Phase::BounceFetch:
@@ -314,18 +321,19 @@ void RawPort::data_done(Transfer& transfer) {
 
 void RawPort::start_sync(Transfer& transfer) {
   if (file_.limits.read_only) return answer_later(transfer, 0);
-  transfer.phase = Phase::Sync;
   if (next_sync_ != nullptr) return next_sync_->sync_followers.push(transfer);
   transfer.begin = 0;
   transfer.end = 1;
   transfer.exclusive = true;
   transfer.claimed = &file_.syncs;
+  transfer.phase = Phase::Claiming;
   if (file_.syncs.acquire(transfer)) return sync(transfer);
   next_sync_ = &transfer;
 }
 
 void RawPort::sync(Transfer& transfer) {
   if (file_.sync_errno.load() != 0) return answer_later(transfer, EIO);
+  transfer.phase = Phase::Sync;
   transfer.kind = CallKind::Sync;
   transfer.offset = 0;
   transfer.bytes = 0;

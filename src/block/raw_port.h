@@ -10,7 +10,6 @@
 
 #include "block/disk_call.h"
 #include "block/raw_file.h"
-#include "event/lifetime.h"
 
 namespace strato {
 
@@ -36,6 +35,7 @@ class RawPort final : public DiskPort, private CallQueue::Source, private CallOw
  private:
   enum class Phase : uint8_t {
     Answered,     // needs no call; `result` is there
+    Claiming,     // comes back when it holds its claim
     Data,         // between the requests' own buffers and the file
     BounceRead,   // of a Read
     BounceFetch,  // of a Write: the blocks that it covers in part
@@ -63,6 +63,7 @@ class RawPort final : public DiskPort, private CallQueue::Source, private CallOw
   // From requests to transfers.
   int refusal(const DiskRequest& request) const;
   bool is_aligned(const DiskRequest& request) const;
+  bool becomes_zeroes(const DiskRequest& request) const;
   bool merge(DiskRequest& request);
   Transfer* free_transfer();
   void open(Transfer& transfer, DiskRequest& request);
@@ -121,15 +122,11 @@ class RawPort final : public DiskPort, private CallQueue::Source, private CallOw
   std::vector<Bounce> free_bounces_;
   size_t bounces_ = 0;
   Fifo<DiskCall> bounce_waiters_;
-
-  Lifetime alive_;
 };
 
 struct RawPort::Transfer final : DiskCall, Claim {
   explicit Transfer(RawPort& owning_port) : port(owning_port) {}
-  void granted() override {
-    port.loop_.post(port.alive_.token(), [this] { port.granted(*this); });
-  }
+  void granted() override { port.workers_->give_back(*this); }
   bool is_write() const { return op != DiskOp::Read && op != DiskOp::Flush; }
 
   RawPort& port;

@@ -3,6 +3,7 @@
 #include <linux/falloc.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <initializer_list>
@@ -47,6 +48,7 @@ Result<std::shared_ptr<UringQueue>> UringQueue::create(EventLoop& loop) {
   UringQueue* const self = queue.get();
   const int os_errno = make_ring(self->ring_, kEntries);
   if (os_errno != 0) return std::unexpected(Error::from_errno("io_uring_setup", os_errno));
+  self->ring_made_ = true;
   const int registered = ::io_uring_register_eventfd(&self->ring_, self->event_.fd());
   if (registered < 0) return std::unexpected(Error::from_errno("io_uring: registering an eventfd", -registered));
   // For files, and for what cannot be waited for; a kernel before 5.15 does without the limit.
@@ -60,7 +62,7 @@ Result<std::shared_ptr<UringQueue>> UringQueue::create(EventLoop& loop) {
 
 UringQueue::~UringQueue() {
   STRATO_ASSERT(in_flight_ == 0 && to_send_.empty());
-  if (ring_.ring_fd > 0) ::io_uring_queue_exit(&ring_);
+  if (ring_made_) ::io_uring_queue_exit(&ring_);
 }
 
 void UringQueue::prepare(DiskCall& call, io_uring_sqe& entry) {

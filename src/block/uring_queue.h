@@ -35,6 +35,7 @@ class UringQueue final : public CallQueue {
   bool reap();
 
   io_uring ring_{};
+  bool ring_made_ = false;
   const EventFd event_;
   Fifo<DiskCall> to_send_;
   unsigned in_flight_ = 0;    // what the ring has

@@ -1,0 +1,84 @@
+// Nothing is allocated per request: what a port has once got it uses again.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "block/test_image.h"
+
+namespace {
+
+thread_local bool counting_allocations = false;
+thread_local int allocations = 0;
+
+}  // namespace
+
+#ifndef __clang_analyzer__  // which takes it for a leak at every place that allocates
+[[gnu::noinline]] void* operator new(size_t size) {
+  if (counting_allocations) ++allocations;
+  void* made = std::malloc(size);
+  if (made == nullptr) std::abort();
+  return made;
+}
+[[gnu::noinline]] void operator delete(void* object) noexcept {
+  std::free(object);
+}
+[[gnu::noinline]] void operator delete(void* object, size_t /*size*/) noexcept {
+  std::free(object);
+}
+#endif
+
+namespace strato {
+namespace {
+
+class CountingClient final : public DiskClient {
+ public:
+  void finished(DiskRequest& /*request*/, int os_errno) override {
+    EXPECT_EQ(os_errno, 0);
+    ++finished_;
+  }
+  size_t finished_ = 0;
+};
+
+class RawAllocationTest : public ::testing::TestWithParam<DiskEngine> {};
+
+INSTANTIATE_TEST_SUITE_P(Engines, RawAllocationTest,
+                         ::testing::Values(DiskEngine::Threads, DiskEngine::Native, DiskEngine::IoUring),
+                         [](const auto& engine) { return std::string(to_string(engine.param)); });
+
+TEST_P(RawAllocationTest, NoRequestAllocates) {
+  if (direct_folder().empty()) GTEST_SKIP() << "neither TMPDIR nor /var/tmp is on a file system with direct I/O";
+  const MonotonicClock clock;
+  const TestImage image(1024 * 1024);
+  const std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
+  DiskEngines engines;
+  const Result<> allowed = engines.probe(GetParam());
+  if (!allowed) GTEST_SKIP() << allowed.error().text();
+  const std::unique_ptr<RawDisk> disk = *RawDisk::open(engines, {.path = image.path(), .engine = GetParam()});
+  const std::unique_ptr<DiskPort> port = *disk->attach(*loop);
+  CountingClient client;
+
+  const TestBuffer buffer(8192, std::byte{0x11});
+  const TestBuffer ragged(1000, std::byte{0x22}, 8);
+  std::array<DiskRequest, 6> requests{write_request(0, buffer),         write_request(8192, buffer),
+                                      read_request(65536, buffer),      write_request(100, ragged),
+                                      DiskRequest{.op = DiskOp::Flush}, write_request(131072, buffer, true)};
+  const auto round = [&] {
+    client.finished_ = 0;
+    for (DiskRequest& request : requests) {
+      request.client = &client;
+      port->submit(request);
+    }
+    while (client.finished_ < requests.size()) loop->run_once(std::nullopt);
+  };
+  // Until each transfer has been used for everything.
+  for (int i = 0; i < 20; ++i) round();
+  allocations = 0;
+  counting_allocations = true;
+  for (int i = 0; i < 20; ++i) round();
+  counting_allocations = false;
+  EXPECT_EQ(allocations, 0);
+}
+
+}  // namespace
+}  // namespace strato
