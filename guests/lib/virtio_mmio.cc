@@ -32,23 +32,4 @@ VirtioMmio find_virtio_mmio() {
   return found;
 }
 
-void SplitRing::clear() {
-  static_assert(sizeof(*this) % sizeof(uint64_t) == 0);
-  auto* words = reinterpret_cast<volatile uint64_t*>(this);
-  for (size_t i = 0; i < sizeof(*this) / sizeof(uint64_t); i++) words[i] = 0;
-}
-
-void SplitRing::set(uint32_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next) {
-  desc[index].addr = addr;
-  desc[index].len = len;
-  desc[index].flags = flags;
-  desc[index].next = next;
-}
-
-void SplitRing::submit(uint16_t head) {
-  avail.ring[avail.index % kSize] = head;
-  asm volatile("" ::: "memory");  // x86 keeps stores in order
-  avail.index = static_cast<uint16_t>(avail.index + 1);
-}
-
 }  // namespace guest

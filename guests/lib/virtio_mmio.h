@@ -1,4 +1,4 @@
-// A driver's side of virtio-mmio and of one split ring, as small as tests need it; it checks nothing and can lie. Spec:
+// A driver's side of virtio-mmio and of a split ring, as small as tests need it; it checks nothing and can lie. Spec:
 // virtio 1.2 §4.2, §2.7.
 #pragma once
 #include <cstdint>
@@ -28,6 +28,7 @@ struct VirtioMmio {
   static constexpr uint64_t kQueueSel = 0x30, kQueueNumMax = 0x34, kQueueNum = 0x38, kQueueReady = 0x44;
   static constexpr uint64_t kQueueNotify = 0x50, kInterruptStatus = 0x60, kInterruptAck = 0x64, kStatus = 0x70;
   static constexpr uint64_t kQueueDesc = 0x80, kQueueDriver = 0x90, kQueueDevice = 0xa0;
+  static constexpr uint64_t kConfigGeneration = 0xfc, kConfig = 0x100;
 
   uint64_t base = 0;  // 0: there is none
   uint32_t gsi = 0;
@@ -54,15 +55,16 @@ struct SplitDesc {
   uint16_t next;
 };
 
-// The one ring of a guest.
-struct SplitRing {
-  static constexpr uint32_t kSize = 8;
+// A ring of `kElements`, a power of two.
+template <uint32_t kElements>
+struct SplitRingOf {
+  static constexpr uint32_t kSize = kElements;
 
   alignas(4096) volatile SplitDesc desc[kSize];
   struct {
     uint16_t flags, index, ring[kSize], used_event;
   } volatile avail;
-  struct {
+  struct alignas(4) {
     uint16_t flags, index;
     struct {
       uint32_t id, len;
@@ -70,11 +72,26 @@ struct SplitRing {
     uint16_t avail_event;
   } volatile used;
 
-  void clear();
-  void set(uint32_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next = 0);
-  void submit(uint16_t head);  // without a notification
+  void clear() {
+    static_assert(sizeof(*this) % sizeof(uint64_t) == 0);
+    auto* words = reinterpret_cast<volatile uint64_t*>(this);
+    for (size_t i = 0; i < sizeof(*this) / sizeof(uint64_t); i++) words[i] = 0;
+  }
+  void set(uint32_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next = 0) {
+    desc[index].addr = addr;
+    desc[index].len = len;
+    desc[index].flags = flags;
+    desc[index].next = next;
+  }
+  // Without a notification.
+  void submit(uint16_t head) {
+    avail.ring[avail.index % kSize] = head;
+    asm volatile("" ::: "memory");  // x86 keeps stores in order
+    avail.index = static_cast<uint16_t>(avail.index + 1);
+  }
   bool answered() const { return used.index == avail.index; }
   uint32_t last_length() const { return used.ring[(used.index - 1u) % kSize].len; }
 };
+using SplitRing = SplitRingOf<8>;
 
 }  // namespace guest

@@ -67,7 +67,7 @@ FileLock::Attempt FileLock::attempt(int& os_errno, int& holder) {
       }
     }
   }
-  if (os_errno == 0) return Attempt::Done;
+  if (os_errno == 0) return Attempt::Locked;
   struct flock other = request(F_WRLCK, kEverything);
   if (::fcntl(fd_, F_OFD_GETLK, &other) == 0 && other.l_type != F_UNLCK && other.l_pid > 0) holder = other.l_pid;
   set(fd_, F_UNLCK, kEverything);
@@ -88,7 +88,7 @@ Result<> FileLock::lock(std::chrono::milliseconds patience, const Pause& pause) 
     pause(kPause);
     result = attempt(os_errno, holder);
   }
-  if (result == Attempt::Done) {
+  if (result == Attempt::Locked) {
     locked_ = true;
     return {};
   }

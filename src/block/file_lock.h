@@ -32,7 +32,7 @@ class FileLock {
   bool locked() const { return locked_; }
 
  private:
-  enum class Attempt : uint8_t { Done, Taken, Failed };
+  enum class Attempt : uint8_t { Locked, Taken, Failed };
   static void sleep(std::chrono::milliseconds time);
   Attempt attempt(int& os_errno, int& holder);
 

@@ -35,9 +35,9 @@ class CountingClient final : public DiskClient {
  public:
   void finished(DiskRequest& /*request*/, int os_errno) override {
     EXPECT_EQ(os_errno, 0);
-    ++count;
+    ++finished_;
   }
-  size_t count = 0;
+  size_t finished_ = 0;
 };
 
 class RawAllocationTest : public ::testing::TestWithParam<DiskEngine> {};
@@ -59,18 +59,17 @@ TEST_P(RawAllocationTest, NoRequestAllocates) {
   CountingClient client;
 
   const TestBuffer buffer(8192, std::byte{0x11});
-  const TestBuffer into(8192);
   const TestBuffer ragged(1000, std::byte{0x22}, 8);
   std::array<DiskRequest, 6> requests{write_request(0, buffer),         write_request(8192, buffer),
-                                      read_request(65536, into),        write_request(100, ragged),
+                                      read_request(65536, buffer),      write_request(100, ragged),
                                       DiskRequest{.op = DiskOp::Flush}, write_request(131072, buffer, true)};
   const auto round = [&] {
-    client.count = 0;
+    client.finished_ = 0;
     for (DiskRequest& request : requests) {
       request.client = &client;
       port->submit(request);
     }
-    while (client.count < requests.size()) loop->run_once(std::nullopt);
+    while (client.finished_ < requests.size()) loop->run_once(std::nullopt);
   };
   round();
   allocations = 0;

@@ -62,6 +62,8 @@ void RawPort::add_calls() {
     opened.push(*transfer);
   }
   while (DiskCall* call = opened.pop()) start(static_cast<Transfer&>(*call));
+  // What the queue does not take went to the workers, whose own turn in this round may be over.
+  if (queue_ != workers_) workers_->before_sleep();
 }
 
 int RawPort::refusal(const DiskRequest& request) const {

@@ -2,21 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "config/device_tables.h"
 
 namespace strato {
-namespace {
 
-// What the table alone cannot say.
-Result<> check(const RngRandomConfig&) {
-  return {};
-}
-
-Result<> check(const IothreadConfig&) {
-  return {};
-}
-
-Result<> check(const RateConfig& rate, std::string_view name) {
+Result<> check_rate(const RateConfig& rate, std::string_view name) {
   if (rate.max != 0 && rate.per_second == 0) {
     return std::unexpected(Error::invalid(fmt::format("{0}-max= needs {0}=", name)));
   }
@@ -28,9 +20,20 @@ Result<> check(const RateConfig& rate, std::string_view name) {
   return {};
 }
 
+namespace {
+
+// What the table alone cannot say.
+Result<> check(const RngRandomConfig&) {
+  return {};
+}
+
+Result<> check(const IothreadConfig&) {
+  return {};
+}
+
 Result<> check(const ThrottleGroupConfig& group) {
-  STRATO_TRY(check(group.bytes, "x-bps-total"));
-  return check(group.operations, "x-iops-total");
+  STRATO_TRY(check_rate(group.bytes, "x-bps-total"));
+  return check_rate(group.operations, "x-iops-total");
 }
 
 Result<> check(const VirtioRngConfig& rng) {
@@ -60,6 +63,23 @@ Result<> check(const VirtConsoleConfig&) {
 Result<> check(const VirtSerialPortConfig& serial) {
   if (serial.port.nr != 0) return {};
   return std::unexpected(Error::invalid("nr=0: number 0 is for a virtconsole; a virtserialport has 1 or more"));
+}
+
+Result<> check_power_of_two(std::string_view name, uint64_t value) {
+  if (std::has_single_bit(value)) return {};
+  return std::unexpected(Error::invalid(fmt::format("{}={}: must be a power of two", name, value)));
+}
+
+Result<> check(const VirtioBlkConfig& blk) {
+  STRATO_TRY(check_power_of_two("queue-size", blk.queue_size));
+  STRATO_TRY(check_power_of_two("logical_block_size", blk.logical_block_bytes));
+  if (blk.physical_block_bytes == 0) return {};
+  STRATO_TRY(check_power_of_two("physical_block_size", blk.physical_block_bytes));
+  if (blk.physical_block_bytes < blk.logical_block_bytes) {
+    return std::unexpected(Error::invalid(fmt::format("physical_block_size={}: less than logical_block_size={}",
+                                                      blk.physical_block_bytes, blk.logical_block_bytes)));
+  }
+  return {};
 }
 
 template <class Any, class Config>

@@ -36,6 +36,9 @@ struct RateConfig {
   bool operator==(const RateConfig&) const = default;
 };
 
+// What the range of each number alone does not say; `name` is that of per_second.
+Result<> check_rate(const RateConfig& rate, std::string_view name);
+
 // -object throttle-group: limits that devices share.
 struct ThrottleGroupConfig {
   std::string id{};
@@ -89,8 +92,22 @@ struct VirtSerialPortConfig {
   bool operator==(const VirtSerialPortConfig&) const = default;
 };
 
+// -device virtio-blk-device
+struct VirtioBlkConfig {
+  VirtioDeviceConfig common{};
+  std::string drive{};  // the id of a -drive
+  uint16_t num_queues = 1;
+  uint16_t queue_size = 256;           // a power of two
+  std::string serial{};                // at most 20 bytes
+  uint32_t logical_block_bytes = 512;  // powers of two, physical at least as large
+  uint32_t physical_block_bytes = 0;   // 0: what the image says
+  bool write_cache = true;
+  bool operator==(const VirtioBlkConfig&) const = default;
+};
+
 // In the order of kDeviceTables and kBackendTables.
-using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig>;
+using DeviceConfig =
+    std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig, VirtioBlkConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.

@@ -66,6 +66,22 @@ TEST(DeviceConfigTest, TheRateOfAnRngHasItsLimits) {
   EXPECT_NE(with("max-bytes=1000000001,period=1000").find(rate), std::string::npos);
 }
 
+TEST(DeviceConfigTest, ADiskWithAndWithoutEverything) {
+  EXPECT_EQ(std::get<VirtioBlkConfig>(*device("virtio-blk-device,drive=f,id=d")),
+            (VirtioBlkConfig{.common = {.id = "d"}, .drive = "f"}));
+  EXPECT_EQ(std::get<VirtioBlkConfig>(*device("virtio-blk-device,drive=f,id=d,iothread=t,num-queues=32,queue-size=1024,"
+                                              "serial=12345678901234567890,logical_block_size=4096,"
+                                              "physical_block_size=8192,write-cache=off")),
+            (VirtioBlkConfig{.common = {.id = "d", .iothread = "t"},
+                             .drive = "f",
+                             .num_queues = 32,
+                             .queue_size = 1024,
+                             .serial = "12345678901234567890",
+                             .logical_block_bytes = 4096,
+                             .physical_block_bytes = 8192,
+                             .write_cache = false}));
+}
+
 struct BadRow {
   std::string_view text;
   std::string_view message;
@@ -81,6 +97,16 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
       {"virtio-rng-device,rng=r,id=d,max-bytes=99999999999999999999,period=1", "must be 1.."},
       {"virtio-rng-device,rng=r,id=d,max-bytes=64,period=1000,throttle-group=g", "exclude each other"},
       {"virtio-rng-device,rng=r,id=d,bus=pcie.0", "unknown property 'bus'"},
+      {"virtio-blk-device,id=d", "needs drive= (id of a -drive)"},
+      {"virtio-blk-device,drive=f,id=d,num-queues=33", "num-queues=33: must be 1..32"},
+      {"virtio-blk-device,drive=f,id=d,num-queues=0", "num-queues=0: must be 1..32"},
+      {"virtio-blk-device,drive=f,id=d,queue-size=2", "queue-size=2: must be 4..1024"},
+      {"virtio-blk-device,drive=f,id=d,queue-size=100", "queue-size=100: must be a power of two"},
+      {"virtio-blk-device,drive=f,id=d,serial=123456789012345678901", "serial="},
+      {"virtio-blk-device,drive=f,id=d,logical_block_size=1000", "logical_block_size=1000: must be a power of two"},
+      {"virtio-blk-device,drive=f,id=d,logical_block_size=4096,physical_block_size=512",
+       "physical_block_size=512: less than logical_block_size=4096"},
+      {"virtio-blk-device,drive=f,id=d,addr=0x1", "unknown property 'addr'"},
       {"virtio-rng-pci,rng=r,id=d", "-device virtio-rng-pci,rng=r,id=d: unsupported device"},
   };
   for (const BadRow& row : kRows) {

@@ -98,11 +98,26 @@ inline constexpr Property kVirtSerialPortProperties[] = {
                                                                kMaxPortNameLength),
 };
 
+inline constexpr uint64_t kMaxBlockBytes = 4096;  // what Linux takes
+inline constexpr auto kVirtioBlkProperties = virtio_properties<&VirtioBlkConfig::common>({
+    text<&VirtioBlkConfig::drive>("drive", "id of a -drive", kMaxIdLength).mandatory(),
+    integer<&VirtioBlkConfig::num_queues>("num-queues", "request queues", 1, 32).defaults("1"),
+    integer<&VirtioBlkConfig::queue_size>("queue-size", "elements of a queue, a power of two", 4, 1024).defaults("256"),
+    text<&VirtioBlkConfig::serial>("serial", "serial number that the guest reads", 20),
+    integer<&VirtioBlkConfig::logical_block_bytes>("logical_block_size", "bytes, a power of two", 512, kMaxBlockBytes)
+        .defaults("512"),
+    integer<&VirtioBlkConfig::physical_block_bytes>("physical_block_size", "bytes, a power of two; else the image's",
+                                                    512, kMaxBlockBytes * 512),
+    boolean<&VirtioBlkConfig::write_cache>("write-cache", "off: each write is durable before its answer")
+        .defaults("on"),
+});
+
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},
     {.type = "virtio-serial-device", .help = "consoles and serial ports", .properties = kVirtioSerialProperties},
     {.type = "virtconsole", .help = "a console on the virtio-serial-device", .properties = kVirtConsoleProperties},
     {.type = "virtserialport", .help = "a port on the virtio-serial-device", .properties = kVirtSerialPortProperties},
+    {.type = "virtio-blk-device", .help = "disk", .properties = kVirtioBlkProperties},
 };
 
 }  // namespace strato

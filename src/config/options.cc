@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "config/device_tables.h"
+#include "config/drive_table.h"
 #include "config/option_tables.h"
 #include "config/socket_address.h"
 #include "config/topology.h"
@@ -345,7 +346,7 @@ constexpr Option kOptions[] = {
      apply_serial},
     {"chardev", {}, kRequired, true, "BACKEND,id=ID[,...]", "a character device", apply_chardev, kChardevTables},
 
-    {"drive", {}, kRequired, true, "id=ID,file=FILE[,...]", "a disk image", apply_drive},
+    {"drive", {}, kRequired, true, "id=ID,file=FILE[,...]", "a disk image", apply_drive, {&kDriveTable, 1}},
     {"netdev", {}, kRequired, true, "BACKEND,id=ID[,...]", "a network backend", apply_netdev},
     {"device", {}, kRequired, true, "DRIVER,id=ID[,...]", "a device", apply_device, kDeviceTables},
     {"object", {}, kRequired, true, "TYPE,id=ID[,...]", "a backend object", apply_object, kBackendTables},

@@ -20,6 +20,9 @@ class EmptyMachine final : public Machine {
     reply(std::unexpected(Error::unsupported("machine none has nothing to save")));
   }
   MigrationStatus migration_status() const override { return MigrationStatus::None; }
+  Result<> resize_block(std::string_view, uint64_t) override {
+    return std::unexpected(Error::not_found("machine none has no disks"));
+  }
 
   void add_observer(MachineObserver& observer) override { observers_.push_back(&observer); }
   Result<> start() override { return {}; }

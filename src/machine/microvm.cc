@@ -47,6 +47,7 @@ Microvm::Microvm(const VmConfig& config, MicrovmPlan plan, EventLoop& loop, Boot
 
 Microvm::~Microvm() {
   vcpus_.stop();
+  if (virtio_devices_ != nullptr) virtio_devices_->quiesce();
   if (io_threads_ != nullptr) io_threads_->stop();
   save_worker_.join();
 }
@@ -68,7 +69,7 @@ Result<> Microvm::open_back_ends() {
     STRATO_TRY(check_shape(incoming_->machine.shape, shape()));
     state_ = RunState::InMigrate;
   }
-  return open_virtio_back_ends(plan_.virtio_mmio);
+  return open_virtio_back_ends(plan_.virtio_mmio, device_host());
 }
 
 Region Microvm::ram_region(const arch::Region& ram, std::string name, const SavedRegion* saved) const {
@@ -175,14 +176,13 @@ Result<> Microvm::make_devices() {
   args.saved = incoming_ ? &incoming_->machine : nullptr;
   board_devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
   io_threads_ = STRATO_TRY(IoThreads::create(plan_.iothreads, loop_.clock()));
-  const DeviceHost host{.clock = loop_.clock(), .throttle_groups = throttle_groups_, .chardevs = chardevs_};
   virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
                                                           .irq_router = platform_->irq_router(),
                                                           .loop = loop_,
                                                           .mmio_bus = mmio_bus_,
                                                           .memory = memory_,
                                                           .io_threads = *io_threads_,
-                                                          .host = host,
+                                                          .host = device_host(),
                                                           .plans = plan_.virtio_mmio,
                                                           .saved = args.saved}));
   return {};
@@ -231,7 +231,24 @@ void Microvm::post_vcpu_end(VcpuEnd ended) {
   });
 }
 
+void Microvm::post_block_error(const BlockError& error) {
+  loop_.post(alive_.token(), [this, error] {
+    if (finished_) return;
+    for (MachineObserver* observer : observers_) observer->on_block_error(error);
+    // Else it is being stopped, saved or reset, and the request is carried out afterwards, or forgotten by a reset.
+    if (state_ == RunState::Running && !in_transition_) stop_running(RunState::IoError, [](const Result<>&) {});
+  });
+}
+
 // --- life cycle
+
+DeviceHost Microvm::device_host() {
+  return {.clock = loop_.clock(),
+          .throttle_groups = throttle_groups_,
+          .chardevs = chardevs_,
+          .block_nodes = block_nodes_,
+          .on_block_error = [this](const BlockError& error) { post_block_error(error); }};
+}
 
 std::vector<Component*> Microvm::device_components() {
   std::vector<Component*> all = board_devices_->components();
@@ -282,9 +299,13 @@ void Microvm::stop(Reply reply) {
     reply({});
     return;
   }
+  stop_running(RunState::Paused, std::move(reply));
+}
+
+void Microvm::stop_running(RunState then, Reply reply) {
   in_transition_ = true;
-  pause_all([this, reply = std::move(reply)]() mutable {
-    state_ = RunState::Paused;
+  pause_all([this, then, reply = std::move(reply)]() mutable {
+    state_ = then;
     for (MachineObserver* observer : observers_) observer->on_stop();
     reply({});
     end_transition();
@@ -303,6 +324,7 @@ void Microvm::cont(Reply reply) {
     case RunState::Prelaunch:
     case RunState::InMigrate:
     case RunState::Paused:
+    case RunState::IoError:
     case RunState::PostMigrate:
       break;
     case RunState::SaveVm:

@@ -14,6 +14,7 @@
 #include "hypervisor/kvm/kvm.h"
 #include "hypervisor/kvm/memory_slots.h"
 #include "hypervisor/kvm/vm.h"
+#include "machine/block_nodes.h"
 #include "machine/board_devices.h"
 #include "machine/chardevs.h"
 #include "machine/io_threads.h"
@@ -38,6 +39,7 @@ class Microvm final : public Machine {
   void quit() override { end(ShutdownCause::HostQmpQuit); }
   void save(std::string directory, Reply reply) override;
   MigrationStatus migration_status() const override { return migration_status_; }
+  Result<> resize_block(std::string_view name, uint64_t bytes) override { return block_nodes_.resize(name, bytes); }
 
   void add_observer(MachineObserver& observer) override { observers_.push_back(&observer); }
   Result<> start() override;
@@ -64,9 +66,11 @@ class Microvm final : public Machine {
   void post_power_off();
   void post_reset();
   void post_vcpu_end(VcpuEnd ended);
+  void post_block_error(const BlockError& error);
 
   // Life cycle.
   void pause_all(Done then);
+  void stop_running(RunState then, Reply reply);
   void resume_all();
   void reset_guest();
   void reset_all(Done then);
@@ -83,7 +87,10 @@ class Microvm final : public Machine {
   std::vector<Component*> device_components();
   std::vector<Component*> components();
 
+  DeviceHost device_host();
+
   const VmConfig config_;
+  BlockNodes block_nodes_;  // outlives the plan, which has open disks until the devices are made
   MicrovmPlan plan_;
   EventLoop& loop_;
   BootTimeline& timeline_;

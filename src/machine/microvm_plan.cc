@@ -16,7 +16,6 @@ Result<> refuse(std::string_view option, const std::vector<ObjectOptions>& objec
 }
 
 Result<> refuse_unsupported(const VmConfig& config) {
-  STRATO_TRY(refuse("-drive", config.drives));
   STRATO_TRY(refuse("-netdev", config.netdevs));
   STRATO_TRY(refuse("-numa", config.numa));
   STRATO_TRY(refuse("-smbios", config.smbios));
@@ -64,7 +63,8 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
     if (const auto* iothread = std::get_if<IothreadConfig>(&backend)) plan.iothreads.push_back(*iothread);
     if (const auto* group = std::get_if<ThrottleGroupConfig>(&backend)) plan.throttle_groups.push_back(*group);
   }
-  const DevicePlanContext devices{.config = config, .backends = backends};
+  const std::vector<DriveConfig> drives = STRATO_TRY(parse_drives(config.drives));
+  const DevicePlanContext devices{.config = config, .backends = backends, .drives = drives};
   plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));
   for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
   plan.tables.ioapics = {boot::IoApic{}};

@@ -113,7 +113,7 @@ class ConsolePlan final : public VirtioDevicePlan {
   const VirtioDeviceConfig& common() const override { return config_.common; }
 
   // A port's chardev is opened when the device is made: an error before that leaves files and the terminal alone.
-  Result<> open_back_end() override { return {}; }
+  Result<> open_back_end(const DeviceHost& /*host*/) override { return {}; }
 
   Result<std::unique_ptr<virtio::Device>> make(const DeviceHost& host, const std::vector<std::byte>* state) override {
     std::optional<virtio::ConsoleState> saved;

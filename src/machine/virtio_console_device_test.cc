@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "devices/virtio_console.h"
+#include "machine/block_nodes.h"
 #include "machine/virtio_mmio_plan.h"
 #include "testing/manual_clock.h"
 
@@ -18,7 +19,9 @@ class ConsoleDeviceTest : public ::testing::Test {
     for (const std::string_view id : {"a", "b", "c"}) config.chardevs.push_back({.id = std::string(id)});
   }
   void device(std::string_view text) { config.devices.push_back(*split_object_options(text, "driver")); }
-  Result<std::vector<VirtioMmioPlan>> plan() { return plan_virtio_mmio({.config = config, .backends = {}}, true); }
+  Result<std::vector<VirtioMmioPlan>> plan() {
+    return plan_virtio_mmio({.config = config, .backends = {}, .drives = {}}, true);
+  }
   std::string error() {
     const auto planned = plan();
     return planned ? "" : planned.error().text();
@@ -28,7 +31,12 @@ class ConsoleDeviceTest : public ::testing::Test {
     EXPECT_TRUE(plans.has_value()) << plans.error().text();
     EXPECT_EQ(plans->size(), 1U);
     Result<std::unique_ptr<virtio::Device>> made =
-        plans->front().device->make({.clock = clock, .throttle_groups = groups, .chardevs = chardevs}, nullptr);
+        plans->front().device->make({.clock = clock,
+                                     .throttle_groups = groups,
+                                     .chardevs = chardevs,
+                                     .block_nodes = block_nodes,
+                                     .on_block_error = [](const BlockError&) {}},
+                                    nullptr);
     EXPECT_TRUE(made.has_value());
     return *std::move(made);
   }
@@ -41,6 +49,7 @@ class ConsoleDeviceTest : public ::testing::Test {
   VmConfig config;
   ThrottleGroups groups{{}, clock};
   Chardevs chardevs{*loop, config, [] {}};
+  BlockNodes block_nodes;
 };
 
 TEST_F(ConsoleDeviceTest, OneConsoleHasNoControlQueues) {

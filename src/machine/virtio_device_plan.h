@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,19 +11,26 @@
 
 #include "base/result.h"
 #include "config/device_config.h"
+#include "config/drive_config.h"
 #include "config/vm_config.h"
 #include "event/clock.h"
 #include "machine/chardevs.h"
 #include "machine/throttle_groups.h"
+#include "qmp/machine_control.h"
 #include "virtio/device.h"
 
 namespace strato {
+
+class BlockNodes;
 
 // What the making of a device may use; it outlives the device.
 struct DeviceHost {
   const Clock& clock;
   const ThrottleGroups& throttle_groups;
   Chardevs& chardevs;
+  BlockNodes& block_nodes;
+  // A disk has failed, and the guest is to be stopped for it. Any thread.
+  std::function<void(const BlockError&)> on_block_error;
 };
 
 // The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.
@@ -31,7 +39,7 @@ class VirtioDevicePlan {
   virtual ~VirtioDevicePlan() = default;
   virtual const VirtioDeviceConfig& common() const = 0;
   // What the device needs of the host, before anything of the machine is made.
-  virtual Result<> open_back_end() = 0;
+  virtual Result<> open_back_end(const DeviceHost& host) = 0;
   // Once. `state`: what the device saved; null when there is none.
   virtual Result<std::unique_ptr<virtio::Device>> make(const DeviceHost& host, const std::vector<std::byte>* state) = 0;
 };
@@ -40,6 +48,7 @@ class VirtioDevicePlan {
 struct DevicePlanContext {
   const VmConfig& config;
   std::span<const BackendConfig> backends;  // of -object
+  std::span<const DriveConfig> drives;
 };
 
 }  // namespace strato

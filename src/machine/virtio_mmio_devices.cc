@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <latch>
 #include <optional>
 #include <utility>
 
@@ -15,9 +16,9 @@
 
 namespace strato {
 
-Result<> open_virtio_back_ends(std::span<VirtioMmioPlan> plans) {
+Result<> open_virtio_back_ends(std::span<VirtioMmioPlan> plans, const DeviceHost& host) {
   for (const VirtioMmioPlan& plan : plans) {
-    Result<> opened = plan.device->open_back_end();
+    Result<> opened = plan.device->open_back_end(host);
     if (!opened) return std::unexpected(std::move(opened).error().context(fmt::format("-device {}", plan.id())));
   }
   return {};
@@ -85,6 +86,14 @@ VirtioMmioDevices::~VirtioMmioDevices() {
     STRATO_ASSERT(mmio_bus_.remove(slot->base).has_value());
   }
   if (ioapic_ != nullptr) STRATO_ASSERT(mmio_bus_.remove(arch::machine_map().second_ioapic.base).has_value());
+}
+
+void VirtioMmioDevices::quiesce() {
+  for (const std::shared_ptr<Slot>& slot : slots_) {
+    std::latch done(1);
+    slot->transport->reset([&done] { done.count_down(); });
+    done.wait();
+  }
 }
 
 std::vector<Component*> VirtioMmioDevices::components() {

@@ -21,7 +21,7 @@
 namespace strato {
 
 // Errors name the device.
-Result<> open_virtio_back_ends(std::span<VirtioMmioPlan> plans);
+Result<> open_virtio_back_ends(std::span<VirtioMmioPlan> plans, const DeviceHost& host);
 
 // Threads: made, asked and destroyed on the control loop, destroyed after the vCPUs have ended; `io_threads` have
 // ended before they are destroyed.
@@ -42,6 +42,9 @@ class VirtioMmioDevices {
   // The devices are paused: resume() starts them.
   static Result<std::unique_ptr<VirtioMmioDevices>> create(const Args& args);
   ~VirtioMmioDevices();
+
+  // No device asks anything of the host any more: before the I/O threads end. Waits for requests in flight.
+  void quiesce();
 
   // In the order of a save.
   std::vector<Component*> components();

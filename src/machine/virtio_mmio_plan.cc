@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "arch/platform.h"
+#include "machine/virtio_block_device.h"
 #include "machine/virtio_console_device.h"
 #include "machine/virtio_rng_device.h"
 
@@ -43,6 +44,19 @@ Result<> check_iothread(const VirtioDeviceConfig& device, std::span<const Backen
   return std::unexpected(Error::invalid(fmt::format("iothread={0}: no -object iothread has id={0}", device.iothread)));
 }
 
+// A drive has one user: the first of `devices` that names it.
+Result<> check_drive(std::span<const ObjectOptions> devices, const ObjectOptions& device) {
+  const std::string_view drive = device.value_of("drive");
+  if (drive.empty()) return {};
+  for (const ObjectOptions& other : devices) {
+    if (&other == &device) break;
+    if (other.value_of("drive") != drive) continue;
+    return std::unexpected(
+        Error::invalid(fmt::format("drive={}: device '{}' has it already", drive, other.value_of("id"))));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& context, bool guest_has_acpi) {
@@ -55,6 +69,7 @@ Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& co
     if (!device) return std::unexpected(std::move(device).error().context(blame));
     if (*device == nullptr) continue;  // part of another device
     Result<> checked = check_iothread((*device)->common(), context.backends);
+    if (checked) checked = check_drive(context.config.devices, options);
     if (!checked) return std::unexpected(std::move(checked).error().context(blame));
     const size_t index = plans.size();
     const std::optional<uint32_t> gsi = nth_gsi(index, guest_has_acpi);

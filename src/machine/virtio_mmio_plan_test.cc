@@ -24,7 +24,8 @@ VmConfig with_devices(int count) {
 
 Result<std::vector<VirtioMmioPlan>> plan(const VmConfig& config, bool guest_has_acpi) {
   const Result<std::vector<BackendConfig>> backends = parse_backends(config.objects);
-  return plan_virtio_mmio({.config = config, .backends = *backends}, guest_has_acpi);
+  const Result<std::vector<DriveConfig>> drives = parse_drives(config.drives);
+  return plan_virtio_mmio({.config = config, .backends = *backends, .drives = *drives}, guest_has_acpi);
 }
 
 TEST(VirtioMmioPlanTest, WindowsFollowEachOtherAndInterruptsAreNobodyElses) {
@@ -81,6 +82,21 @@ TEST(VirtioMmioPlanTest, ADeviceSaysItsThreadAndItsRings) {
 
   config.devices.push_back(options("virtio-rng-device,rng=r,id=lost,iothread=t2"));
   EXPECT_EQ(plan(config, true).error().text(), "-device lost: iothread=t2: no -object iothread has id=t2");
+}
+
+VmConfig with_disks(std::string_view first_drive, std::string_view second_drive) {
+  VmConfig config;
+  config.drives.push_back(options("id=a,file=/a"));
+  config.drives.push_back(options("id=b,file=/b"));
+  config.devices.push_back(options(fmt::format("virtio-blk-device,drive={},id=d0", first_drive)));
+  config.devices.push_back(options(fmt::format("virtio-blk-device,drive={},id=d1", second_drive)));
+  return config;
+}
+
+TEST(VirtioMmioPlanTest, ADiskNeedsADriveOfItsOwn) {
+  EXPECT_TRUE(plan(with_disks("a", "b"), true).has_value());
+  EXPECT_EQ(plan(with_disks("a", "c"), true).error().text(), "-device d1: drive=c: no -drive has id=c");
+  EXPECT_EQ(plan(with_disks("a", "a"), true).error().text(), "-device d1: drive=a: device 'd0' has it already");
 }
 
 }  // namespace

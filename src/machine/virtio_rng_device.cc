@@ -19,7 +19,7 @@ class RngPlan final : public VirtioDevicePlan {
 
   const VirtioDeviceConfig& common() const override { return config_.common; }
 
-  Result<> open_back_end() override {
+  Result<> open_back_end(const DeviceHost& /*host*/) override {
     source_ = STRATO_TRY(virtio::Rng::open_source(from_.filename));
     return {};
   }

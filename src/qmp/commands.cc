@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kVersion = R"({"qemu":{"major":5,"minor":0,"micro":1},"package":"StratoVirt-2.5.0"})";
 
-enum class ArgumentKind : uint8_t { String, Boolean, Any };
+enum class ArgumentKind : uint8_t { String, Boolean, Integer, Any };
 
 struct Argument {
   std::string_view name;
@@ -79,6 +79,17 @@ void migrate(MachineControl& machine, const json_t& arguments, CommandReply repl
   machine.save(std::string(uri.substr(kFile.size())), empty_answer(std::move(reply)));
 }
 
+void block_resize(MachineControl& machine, const json_t& arguments, CommandReply reply) {
+  const json_t* name = member(arguments, "node-name");
+  if (name == nullptr) name = member(arguments, "device");
+  const json_int_t size = json_integer_value(member(arguments, "size"));
+  if (name == nullptr || size < 0) {
+    reply(std::unexpected(generic_error("block_resize: needs 'device' or 'node-name', and a 'size' in bytes")));
+    return;
+  }
+  empty_answer(std::move(reply))(machine.resize_block(string_value(*name), static_cast<uint64_t>(size)));
+}
+
 constexpr std::array<Argument, 1> kCapabilitiesArguments = {{{"enable", ArgumentKind::Any, false}}};
 constexpr std::array<Argument, 3> kMigrateArguments = {{
     {"uri", ArgumentKind::String, true},
@@ -86,7 +97,13 @@ constexpr std::array<Argument, 3> kMigrateArguments = {{
     {"resume", ArgumentKind::Boolean, false},
 }};
 
-constexpr std::array<Command, 9> kCommands = {{
+constexpr std::array<Argument, 3> kBlockResizeArguments = {{
+    {"device", ArgumentKind::String, false},
+    {"node-name", ArgumentKind::String, false},
+    {"size", ArgumentKind::Integer, true},
+}};
+
+constexpr std::array<Command, 10> kCommands = {{
     {"qmp_capabilities", kCapabilitiesArguments,
      [](MachineControl&, const json_t&, CommandReply reply) { reply("{}"); }},
     {"query-version", {}, [](MachineControl&, const json_t&, CommandReply reply) { reply(std::string(kVersion)); }},
@@ -100,11 +117,26 @@ constexpr std::array<Command, 9> kCommands = {{
      {},
      [](MachineControl& machine, const json_t&, CommandReply reply) { machine.cont(empty_answer(std::move(reply))); }},
     {"migrate", kMigrateArguments, migrate},
+    {"block_resize", kBlockResizeArguments, block_resize},
     {"quit", {}, quit},
 }};
 
 std::span<const Command> commands() {
   return kCommands;
+}
+
+std::string_view name_of(ArgumentKind kind) {
+  switch (kind) {
+    case ArgumentKind::String:
+      return "string";
+    case ArgumentKind::Boolean:
+      return "boolean";
+    case ArgumentKind::Integer:
+      return "whole number";
+    case ArgumentKind::Any:
+      return "value";
+  }
+  std::unreachable();
 }
 
 bool fits(const json_t& value, ArgumentKind kind) {
@@ -113,6 +145,8 @@ bool fits(const json_t& value, ArgumentKind kind) {
       return value.type == JSON_STRING;
     case ArgumentKind::Boolean:
       return value.type == JSON_TRUE || value.type == JSON_FALSE;
+    case ArgumentKind::Integer:
+      return value.type == JSON_INTEGER;
     case ArgumentKind::Any:
       return true;
   }
@@ -128,8 +162,8 @@ std::expected<void, CommandError> check_arguments(const Command& command, const 
       return std::unexpected(generic_error(fmt::format("{}: unexpected argument '{}'", command.name, key)));
     }
     if (!fits(*value, known->kind)) {
-      return std::unexpected(generic_error(fmt::format("{}: argument '{}' must be a {}", command.name, key,
-                                                       known->kind == ArgumentKind::String ? "string" : "boolean")));
+      return std::unexpected(
+          generic_error(fmt::format("{}: argument '{}' must be a {}", command.name, key, name_of(known->kind))));
     }
   }
   for (const Argument& argument : command.arguments) {

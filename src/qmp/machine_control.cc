@@ -14,6 +14,8 @@ std::string_view to_string(RunState state) {
       return "running";
     case RunState::Paused:
       return "paused";
+    case RunState::IoError:
+      return "io-error";
     case RunState::SaveVm:
       return "save-vm";
     case RunState::PostMigrate:

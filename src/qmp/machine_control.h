@@ -12,7 +12,17 @@
 namespace strato {
 
 // QEMU's RunState, the members that we can be in.
-enum class RunState : uint8_t { Prelaunch, InMigrate, Running, Paused, SaveVm, PostMigrate, Shutdown, InternalError };
+enum class RunState : uint8_t {
+  Prelaunch,
+  InMigrate,
+  Running,
+  Paused,
+  IoError,  // stopped because a disk failed
+  SaveVm,
+  PostMigrate,
+  Shutdown,
+  InternalError
+};
 std::string_view to_string(RunState state);
 
 // QEMU's ShutdownCause.
@@ -31,6 +41,13 @@ bool caused_by_guest(ShutdownCause cause);
 enum class MigrationStatus : uint8_t { None, Active, Completed, Failed };
 std::string_view to_string(MigrationStatus status);
 
+// A request of the guest that a disk could not carry out; it waits for `cont`.
+struct BlockError {
+  std::string device;  // the id of the drive
+  bool read = false;
+  int os_errno = 0;
+};
+
 class MachineControl {
  public:
   // Called once, now or later, on the control loop.
@@ -47,6 +64,8 @@ class MachineControl {
   // Saves the machine to a directory. The VM is stopped for it, and runs on afterwards when it ran before.
   virtual void save(std::string directory, Reply reply) = 0;
   virtual MigrationStatus migration_status() const = 0;
+  // Gives the disk (or device) of this name another size.
+  virtual Result<> resize_block(std::string_view name, uint64_t bytes) = 0;
 };
 
 class MachineObserver {
@@ -56,6 +75,8 @@ class MachineObserver {
   virtual void on_resume() = 0;
   virtual void on_reset(ShutdownCause cause) = 0;
   virtual void on_shutdown(ShutdownCause cause) = 0;
+  // on_stop() follows, unless the machine is being stopped anyway.
+  virtual void on_block_error(const BlockError& error) = 0;
 };
 
 }  // namespace strato

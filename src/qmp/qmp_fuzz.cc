@@ -15,6 +15,7 @@ class IdleMachine : public strato::MachineControl {
   void cont(Reply reply) override { reply({}); }
   void quit() override {}
   void save(std::string, Reply reply) override { reply({}); }
+  strato::Result<> resize_block(std::string_view, uint64_t) override { return {}; }
   strato::MigrationStatus migration_status() const override { return strato::MigrationStatus::None; }
 };
 

@@ -22,10 +22,16 @@ class FakeMachine : public MachineControl {
     reply({});
   }
   MigrationStatus migration_status() const override { return MigrationStatus::None; }
+  Result<> resize_block(std::string_view name, uint64_t bytes) override {
+    if (name != "disk0") return std::unexpected(Error::not_found("there is no disk"));
+    disk_bytes = bytes;
+    return {};
+  }
 
   RunState state = RunState::Running;
   Reply held_reply;
   std::string directory;
+  uint64_t disk_bytes = 0;
   int quits = -2;
   const int* answers_before_quit = nullptr;
 };
@@ -67,6 +73,18 @@ TEST_F(CommandsTest, BadRequestsSayWhatIsWrong) {
   EXPECT_THAT(run(R"({"execute":"migrate","arguments":{}})"), HasSubstr("missing argument 'uri'"));
   EXPECT_THAT(run(R"({"execute":"migrate","arguments":{"uri":3}})"), HasSubstr("'uri' must be a string"));
   EXPECT_THAT(run(R"({"execute":"migrate","arguments":{"uri":"ftp:x"}})"), HasSubstr("'ftp:x'"));
+}
+
+TEST_F(CommandsTest, ADiskIsResizedByEitherName) {
+  EXPECT_EQ(run(R"({"execute":"block_resize","arguments":{"device":"disk0","size":1048576}})"), R"({"return":{}})");
+  EXPECT_EQ(machine.disk_bytes, 1048576U);
+  EXPECT_EQ(run(R"({"execute":"block_resize","arguments":{"node-name":"disk0","size":512}})"), R"({"return":{}})");
+  EXPECT_EQ(machine.disk_bytes, 512U);
+  EXPECT_THAT(run(R"({"execute":"block_resize","arguments":{"device":"x","size":512}})"), HasSubstr("DeviceNotFound"));
+  EXPECT_THAT(run(R"({"execute":"block_resize","arguments":{"size":512}})"), HasSubstr("needs 'device'"));
+  EXPECT_THAT(run(R"({"execute":"block_resize","arguments":{"device":"disk0","size":-1}})"), HasSubstr("needs"));
+  EXPECT_THAT(run(R"({"execute":"block_resize","arguments":{"device":"disk0","size":"1G"}})"),
+              HasSubstr("'size' must be a whole number"));
 }
 
 TEST_F(CommandsTest, StopAnswersWhenTheMachineHasStopped) {

@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "qmp/commands.h"
 #include "qmp/framer.h"
+#include "qmp/json.h"
 
 namespace strato::qmp {
 namespace {
@@ -166,6 +168,13 @@ void Server::on_reset(ShutdownCause cause) {
 
 void Server::on_shutdown(ShutdownCause cause) {
   send_event("SHUTDOWN", fmt::format(R"({{"guest":{},"reason":"{}"}})", caused_by_guest(cause), to_string(cause)));
+}
+
+void Server::on_block_error(const BlockError& error) {
+  send_event("BLOCK_IO_ERROR",
+             fmt::format(R"({{"device":{},"operation":"{}","action":"stop","nospace":{},"reason":{}}})",
+                         quote_json(error.device), error.read ? "read" : "write", error.os_errno == ENOSPC,
+                         quote_json(std::strerror(error.os_errno))));
 }
 
 void Server::send_event(std::string_view name, std::string_view data) {

@@ -29,6 +29,7 @@ class Server : public MachineObserver {
   void on_resume() override { send_event("RESUME", ""); }
   void on_reset(ShutdownCause cause) override;
   void on_shutdown(ShutdownCause cause) override;
+  void on_block_error(const BlockError& error) override;
 
   // Sends what is queued, waiting at most `timeout_ms` for slow clients: the last call before the process ends.
   void flush(int timeout_ms);
