@@ -35,9 +35,9 @@ class CountingClient final : public DiskClient {
  public:
   void finished(DiskRequest& /*request*/, int os_errno) override {
     EXPECT_EQ(os_errno, 0);
-    ++finished_;
+    ++count;
   }
-  size_t finished_ = 0;
+  size_t count = 0;
 };
 
 class RawAllocationTest : public ::testing::TestWithParam<DiskEngine> {};
@@ -64,12 +64,12 @@ TEST_P(RawAllocationTest, NoRequestAllocates) {
                                       read_request(65536, buffer),      write_request(100, ragged),
                                       DiskRequest{.op = DiskOp::Flush}, write_request(131072, buffer, true)};
   const auto round = [&] {
-    client.finished_ = 0;
+    client.count = 0;
     for (DiskRequest& request : requests) {
       request.client = &client;
       port->submit(request);
     }
-    while (client.finished_ < requests.size()) loop->run_once(std::nullopt);
+    while (client.count < requests.size()) loop->run_once(std::nullopt);
   };
   round();
   allocations = 0;
