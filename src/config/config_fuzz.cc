@@ -6,6 +6,8 @@
 
 #include "base/assert.h"
 #include "config/command_line.h"
+#include "config/device_config.h"
+#include "config/drive_config.h"
 
 namespace {
 
@@ -36,6 +38,29 @@ void check(const strato::VmConfig& config) {
   }
 }
 
+// What the machine does next with the options that have tables of their own.
+void check_tables(const strato::VmConfig& config) {
+  const auto drives = strato::parse_drives(config.drives);
+  if (drives) {
+    for (const strato::DriveConfig& drive : *drives) {
+      STRATO_ASSERT(strato::find_drive(*drives, drive.id) != nullptr && !drive.file.empty());
+      STRATO_ASSERT(drive.aio != strato::DriveAio::Native || drive.direct);
+      STRATO_ASSERT(drive.operations.max == 0 || drive.operations.per_second != 0);
+    }
+  } else {
+    STRATO_ASSERT(drives.error().text().starts_with("-drive"));
+  }
+  for (const strato::ObjectOptions& options : config.devices) {
+    const auto device = strato::parse_device(options);
+    if (!device) {
+      STRATO_ASSERT(device.error().text().starts_with("-device"));
+    } else if (const auto* blk = std::get_if<strato::VirtioBlkConfig>(&*device)) {
+      STRATO_ASSERT(blk->queue_size >= 4 && (blk->queue_size & (blk->queue_size - 1)) == 0 && blk->serial.size() <= 20);
+      STRATO_ASSERT(blk->num_queues >= 1 && blk->num_queues <= 32);
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -45,6 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     STRATO_ASSERT(!parsed.error().text().empty());
   } else if (const auto* config = std::get_if<strato::VmConfig>(&*parsed)) {
     check(*config);
+    check_tables(*config);
   }
   return 0;
 }
