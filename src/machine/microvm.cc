@@ -291,6 +291,10 @@ void Microvm::pause_all(Done then) {
 }
 
 void Microvm::stop(Reply reply) {
+  if (resetting_) {
+    stops_after_reset_.push_back(std::move(reply));  // a guest that restarts by itself is no reason to refuse it
+    return;
+  }
   if (in_transition_) {
     reply(std::unexpected(Error::busy("stop: the machine is being stopped, saved or reset")));
     return;
@@ -376,6 +380,7 @@ void Microvm::end_transition() {
   in_transition_ = false;
   if (std::exchange(reset_wanted_, false)) post_reset();
   if (std::exchange(power_off_wanted_, false)) post_power_off();
+  for (Reply& reply : std::exchange(stops_after_reset_, {})) stop(std::move(reply));
 }
 
 // The kernel and the tables again, which the guest may have overwritten. All was reset.

@@ -122,6 +122,7 @@ class Microvm final : public Machine {
   bool resetting_ = false;
   bool reset_wanted_ = false;
   bool power_off_wanted_ = false;
+  std::vector<Reply> stops_after_reset_;
   bool finished_ = false;
   MigrationStatus migration_status_ = MigrationStatus::None;
   int exit_code_ = 0;
