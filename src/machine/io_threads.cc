@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/assert.h"
 
 namespace strato {
@@ -23,10 +25,10 @@ Result<EventLoop*> IoThreads::loop(std::string_view id) {
     if (default_ == nullptr) default_ = STRATO_TRY(IoThread::create("io", clock_));
     return &default_->loop();
   }
-  for (const std::unique_ptr<IoThread>& thread : threads_) {
-    if (thread->loop().name() == id) return &thread->loop();
-  }
-  STRATO_ASSERT(false);
+  const auto named = std::ranges::find_if(
+      threads_, [id](const std::unique_ptr<IoThread>& thread) { return thread->loop().name() == id; });
+  STRATO_ASSERT(named != threads_.end());
+  return &(*named)->loop();
 }
 
 void IoThreads::stop() {
