@@ -59,9 +59,10 @@ TEST_P(RawAllocationTest, NoRequestAllocates) {
   CountingClient client;
 
   const TestBuffer buffer(8192, std::byte{0x11});
+  const TestBuffer into(8192);
   const TestBuffer ragged(1000, std::byte{0x22}, 8);
   std::array<DiskRequest, 6> requests{write_request(0, buffer),         write_request(8192, buffer),
-                                      read_request(65536, buffer),      write_request(100, ragged),
+                                      read_request(65536, into),        write_request(100, ragged),
                                       DiskRequest{.op = DiskOp::Flush}, write_request(131072, buffer, true)};
   const auto round = [&] {
     client.count = 0;

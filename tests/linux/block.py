@@ -127,7 +127,7 @@ def no_space(image, folder):
         vmm = start(image, disks, "strato.report=no strato.run=/fill.sh")
         error = vmm.qmp.wait_event("BLOCK_IO_ERROR")["data"]
         assert error["operation"] == "write" and error["action"] == "stop" and error["nospace"] is True, error
-        vmm.qmp.wait_status("paused")
+        vmm.qmp.wait_status("io-error")
         before = vmm.text()
         time.sleep(1)
         assert vmm.text() == before and "written=15" not in before

@@ -24,7 +24,8 @@ FILES = 12
 
 
 def run(*argv):
-    return subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    environment = dict(os.environ, DM_DISABLE_UDEV="1")  # there is none in the bed: dmsetup makes the node itself
+    return subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip()
 
 
 class LoggedDisk:
@@ -59,12 +60,14 @@ def write_until_killed(image, drive, disk):
               kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio", memory_mib=192,
               append="console=ttyS0 quiet panic=-1 strato.report=no strato.run=/durable.sh")
     sums = {}
-    for number in range(1, FILES + 1):
-        found = vmm.wait_for(rf"durable={number} md5=([0-9a-f]+)\r?\n", LIMIT)
-        disk.mark(f"durable {number}")
-        sums[number] = found[1].decode()
-    vmm.signal(signal.SIGKILL)
-    vmm.process.wait()
+    try:
+        for number in range(1, FILES + 1):
+            found = vmm.wait_for(rf"durable={number} md5=([0-9a-f]+)\r?\n", LIMIT)
+            disk.mark(f"durable-{number}")
+            sums[number] = found[1].decode()
+    finally:
+        vmm.signal(signal.SIGKILL)
+        vmm.process.wait()
     return sums
 
 
@@ -92,8 +95,8 @@ def check_log(folder, sums):
     made, flushes, cuts, pending = False, 0, 0, []
     with open(image, "r+b", buffering=0) as file:
         for entry in log.entries():
-            if entry.mark.startswith("durable "):
-                check_files(cut, int(entry.mark.split()[1]), sums)
+            if entry.mark.startswith("durable-"):
+                check_files(cut, int(entry.mark.split("-")[1]), sums)
                 cuts += 1
             made = made or entry.mark == "made"
             pending.append(entry)
