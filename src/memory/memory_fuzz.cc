@@ -111,7 +111,7 @@ class Session {
     const uint64_t count = region.size / kPage;
     if (first > kPages || count > kPages - first) {
       // Outside of what the model knows: only the refusal of nonsense is checked, without the mapping.
-      if (region.start.checked_add(region.size).has_value()) return;
+      if (region.size == 0 || region.start.checked_add(region.size - 1).has_value()) return;
       STRATO_ASSERT(!map_.add(std::move(region)).has_value());
       return;
     }
