@@ -18,7 +18,7 @@ def image(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("drive", ["direct=on,aio=io_uring", "direct=off,aio=threads"])
+@pytest.mark.parametrize("drive", ["direct=on,aio=io_uring", pytest.param("direct=off,aio=threads", marks=pytest.mark.long)])
 def test_what_the_guest_synced_survives_a_power_cut_at_any_flush(bed, image, drive):
     done = subprocess.run([os.path.join(ROOT, "tools", "with-kvm"), "--timeout", str(int(LIMIT * SCALE)), "/usr/bin/python3", "-B",
                            os.path.join(HERE, "durability.py"), image, drive],
