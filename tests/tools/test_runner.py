@@ -78,7 +78,7 @@ def test_a_program_that_hangs_is_ended_and_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("names, parts", [
-    ([], {"presubmit", "unit", "asan", "tsan", "fuzz", "tools"}),
+    ([], {"presubmit", "asan", "tsan", "fuzz", "tools"}),
     (["unit", "fuzz"], {"unit", "fuzz"}),
     (["memory_test"], {"unit"}),
     (["asan", "memory_test"], {"asan"}),

@@ -22,9 +22,10 @@ ROOT = source.ROOT
 LOGS = ROOT / "build/test"
 JOBS = os.cpu_count() or 1
 DESCRIPTION = """\
-Without NAME all parts run: presubmit, unit (g++), asan and tsan (the same tests under the sanitizers), fuzz (30 s each, with
+Without NAME all parts run but unit: presubmit, asan and tsan (the unit tests under the sanitizers), fuzz (30 s each, with
 the stored corpus), and each folder of tests/ with Python tests: payload (guests of our own, on any /dev/kvm), tools, linux
-(Debian's kernel, in the bed of tools/with-kvm where KVM is not real).
+(Debian's kernel, in the bed of tools/with-kvm where KVM is not real). unit is the same unit tests by g++ alone, which --long
+runs too.
 NAME is a part; a program such as memory_test or queue_fuzz; a gtest pattern such as 'EventLoop.*'; or a path below tests/,
 with ::test_name if wanted. Logs lie in build/test."""
 SANITIZER_OPTIONS = {
@@ -33,6 +34,8 @@ SANITIZER_OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 GTEST_LINE = re.compile(r"\[( RUN      |       OK |  FAILED  |  SKIPPED )\] (\S+?)(?:, where .*)?(?: \(\d+ ms\))?$")
+# The same tests run under the sanitizers; a third build of them all would take a whole run over its 40 minutes.
+ONLY_BY_NAME = {"unit"}
 # Whole-run bounds in seconds; a single program that hangs must not eat the run.
 PROGRAM_LIMIT = 600
 PYTEST_LIMIT = 1500
@@ -376,7 +379,7 @@ def choose(names, parts, long):
     if choice.programs and choice.parts & {"asan", "tsan"} and "unit" not in names:
         choice.parts.discard("unit")
     if not names:
-        choice.parts = set(parts)
+        choice.parts = set(parts) if long else set(parts) - ONLY_BY_NAME
     return choice
 
 
