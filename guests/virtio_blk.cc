@@ -6,6 +6,7 @@
 // prints `done=BATCH` and reads all back at the end: `verify=WRONG` sectors, `errors=N` requests that failed.
 // resize: waits for a configuration interrupt and prints `resized=SECTORS`. end=reset: instead of power-off.
 #include "lib/apic.h"
+#include "lib/bad_case.h"
 #include "lib/boot_info.h"
 #include "lib/cpu.h"
 #include "lib/interrupts.h"
@@ -282,11 +283,7 @@ uint64_t flood_stop_queue() {
   return ring.used.index == used ? device.read(V::kQueueReady) : 2;
 }
 
-struct Case {
-  Text name;
-  uint64_t (*run)();
-};
-const Case kCases[] = {
+const BadCase kCases[] = {
     {"overflow", overflow},
     {"overflow_bytes", overflow_bytes},
     {"past_end", past_end},
@@ -317,17 +314,6 @@ const Case kCases[] = {
     {"flood_reset", flood_reset},
     {"flood_stop_queue", flood_stop_queue},
 };
-
-void be_bad(Text wanted) {
-  for (const Case& bad : kCases) {
-    if (!(bad.name == wanted)) continue;
-    start();
-    const uint64_t value = bad.run();
-    print_line("bad=", wanted, " ", Hex{device.status()}, " ", Hex{value});
-    return;
-  }
-  print_line("bad=unknown");
-}
 
 // --- the good driver
 
@@ -447,15 +433,10 @@ void work(uint64_t batches) {
 void guest_main() {
   init_apic(false);
   device = find_virtio_mmio();
-  if (device.base == 0) {
-    print_line("device=none");
-    return;
-  }
-  print_line("device=", Hex{device.base}, " ", uint64_t{device.gsi}, " ", uint64_t{device.read(V::kDeviceId)});
-  print_line("features=", Hex{device.device_features()});
+  if (device.base == 0) return;
   print_line("capacity=", capacity());
-  const Text bad = word_value("bad");
-  if (bad.size > 0) be_bad(bad);
+  if (word_value("bad").size > 0) start();
+  be_bad(device, kCases);
 
   set_handler(kVector, on_device);
   route_pin(device.gsi, kVector, apic_id());

@@ -8,6 +8,7 @@
 // bad=CASE: what a hostile driver does first (see kCases); the device is then reset and has to serve as any other. What
 // the driver sees of its fault is `bad=CASE STATUS VALUE`. wait: a key has to be pressed before that reset.
 #include "lib/apic.h"
+#include "lib/bad_case.h"
 #include "lib/boot_info.h"
 #include "lib/cpu.h"
 #include "lib/interrupts.h"
@@ -509,11 +510,7 @@ uint64_t resets() {
   return 0;
 }
 
-struct Case {
-  Text name;
-  uint64_t (*run)();
-};
-const Case kCases[] = {
+const BadCase kCases[] = {
     {"ctrl_port_max", ctrl_port_max},
     {"ctrl_absent_port", ctrl_absent_port},
     {"ctrl_early", ctrl_early},
@@ -545,28 +542,12 @@ const Case kCases[] = {
     {"resets", resets},
 };
 
-void be_bad(Text wanted) {
-  for (const Case& bad : kCases) {
-    if (!(bad.name == wanted)) continue;
-    const uint64_t value = bad.run();
-    print_line("bad=", wanted, " ", Hex{device.status()}, " ", value);
-    if (has_word("wait")) wait_for_key();
-    return;
-  }
-  print_line("bad=unknown");
-}
-
 }  // namespace
 
 void guest_main() {
   init_apic(false);
   device = find_virtio_mmio();
-  if (device.base == 0) {
-    print_line("device=none");
-    return;
-  }
-  print_line("device=", Hex{device.base}, " ", uint64_t{device.gsi}, " ", uint64_t{device.read(V::kDeviceId)});
-  print_line("features=", Hex{device.device_features()});
+  if (device.base == 0) return;
   const uint32_t size = device.read(kConfig);
   const uint32_t ports = device.read(kConfig + 4);
   print_line("config=", uint64_t{size & 0xffff}, "x", uint64_t{size >> 16}, " ", uint64_t{ports});
@@ -580,8 +561,7 @@ void guest_main() {
   out8(kCom1 + 4, 0x08);
   out8(kCom1 + 1, 0x01);
 
-  const Text bad = word_value("bad");
-  if (bad.size > 0) be_bad(bad);
+  if (be_bad(device, kCases) && has_word("wait")) wait_for_key();
   begin();
   if (word_value("mode") == "stream") {
     stream();

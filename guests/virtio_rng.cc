@@ -5,6 +5,7 @@
 // kCases); the device is then reset and has to give bytes as to any other. What the driver sees of its fault is
 // `bad=CASE STATUS VALUE`.
 #include "lib/apic.h"
+#include "lib/bad_case.h"
 #include "lib/boot_info.h"
 #include "lib/cpu.h"
 #include "lib/interrupts.h"
@@ -255,11 +256,7 @@ uint64_t resets() {
   return 0;
 }
 
-struct Case {
-  Text name;
-  uint64_t (*run)();
-};
-const Case kCases[] = {
+const BadCase kCases[] = {
     {"widths", widths},
     {"beyond", beyond},
     {"late_features", late_features},
@@ -291,16 +288,6 @@ const Case kCases[] = {
     {"resets", resets},
 };
 
-void be_bad(Text wanted) {
-  for (const Case& bad : kCases) {
-    if (!(bad.name == wanted)) continue;
-    const uint64_t value = bad.run();
-    print_line("bad=", wanted, " ", Hex{device.status()}, " ", Hex{value});
-    return;
-  }
-  print_line("bad=unknown");
-}
-
 // --- the good driver
 
 void ask(uint64_t number, uint32_t bytes) {
@@ -328,14 +315,8 @@ void ask(uint64_t number, uint32_t bytes) {
 void guest_main() {
   init_apic(false);
   device = find_virtio_mmio();
-  if (device.base == 0) {
-    print_line("device=none");
-    return;
-  }
-  print_line("device=", Hex{device.base}, " ", uint64_t{device.gsi}, " ", uint64_t{device.read(V::kDeviceId)});
-  print_line("features=", Hex{device.device_features()});
-  const Text bad = word_value("bad");
-  if (bad.size > 0) be_bad(bad);
+  if (device.base == 0) return;
+  be_bad(device, kCases);
 
   set_handler(kVector, on_device);
   route_pin(device.gsi, kVector, apic_id());

@@ -10,10 +10,8 @@
 
 #include "devices/virtio_block.h"
 #include "testing/fake_driver.h"
-#include "testing/fake_vectors.h"
-#include "testing/guest_ram.h"
-#include "testing/manual_clock.h"
 #include "testing/memory_disk.h"
+#include "testing/queue_host.h"
 
 namespace strato::virtio {
 
@@ -28,9 +26,9 @@ inline std::vector<std::byte> filled(size_t bytes, int value) {
   return std::vector<std::byte>(bytes, static_cast<std::byte>(value));
 }
 
-class BlockTest : public ::testing::Test {
+class BlockTest : public ::testing::Test, protected strato::testing::QueueHost {
  protected:
-  BlockTest() { args.name = "blk0"; }
+  BlockTest() : QueueHost(1000 * kMs, 4 * kMiB) { args.name = "blk0"; }
   ~BlockTest() override {
     if (block != nullptr) reset();
     line.take();
@@ -47,31 +45,12 @@ class BlockTest : public ::testing::Test {
     block->start((block->features() | kFeatureVersion1) & ~without);
     start_queue(*Queue::create(ram.memory(), driver->config()));
   }
-  void start_queue(Queue queue) {
-    ASSERT_TRUE(
-        block->start_queue(0, {.queue = std::move(queue), .interrupt = line, .doorbell = doorbell, .loop = *loop})
-            .has_value());
-    turn();
-  }
+  void start_queue(Queue queue) { QueueHost::start_queue(*block, std::move(queue)); }
   void make_and_start() {
     make();
     start();
   }
-  // As often as there is something to do.
-  void turn() {
-    while (loop->run_once(0) != 0) {
-    }
-  }
-  void ring() {
-    doorbell.ring();
-    turn();
-  }
-  std::optional<Queue> stop() {
-    std::optional<Queue> back;
-    block->stop_queue(0, [&back](Queue queue) { back = std::move(queue); });
-    turn();
-    return back;
-  }
+  std::optional<Queue> stop() { return stop_queue(*block); }
   bool reset() {
     bool done = false;
     block->reset([&done] { done = true; });
@@ -123,13 +102,8 @@ class BlockTest : public ::testing::Test {
     turn();
   }
 
-  ManualClock clock{1000 * kMs};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  strato::testing::GuestRam ram{4 * kMiB};
   std::optional<strato::testing::FakeDriver> driver{
       std::in_place, ram, strato::testing::FakeDriver::Options{.size = 256, .limit = 4 * kMiB}};
-  strato::testing::FakeVector line;
-  strato::testing::FakeDoorbell doorbell;
   std::shared_ptr<MemoryDisk> disk = std::make_shared<MemoryDisk>(kDiskBytes, DiskLimits{.can_discard = true});
   Block::Args args;
   std::vector<BlockStop> stops;

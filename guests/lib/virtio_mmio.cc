@@ -1,6 +1,7 @@
 #include "lib/virtio_mmio.h"
 
 #include "lib/boot_info.h"
+#include "lib/serial.h"
 
 namespace guest {
 
@@ -29,6 +30,12 @@ VirtioMmio find_virtio_mmio() {
     found.base = found.base * 16 + static_cast<uint64_t>(c <= '9' ? c - '0' : c - 'a' + 10);
   }
   for (i++; i < value.size; i++) found.gsi = found.gsi * 10 + static_cast<uint32_t>(value.data[i] - '0');
+  if (found.base == 0) {
+    print_line("device=none");
+  } else {
+    print_line("device=", Hex{found.base}, " ", uint64_t{found.gsi}, " ", uint64_t{found.read(VirtioMmio::kDeviceId)});
+    print_line("features=", Hex{found.device_features()});
+  }
   return found;
 }
 

@@ -45,7 +45,8 @@ struct VirtioMmio {
   void set_driver_features(uint64_t features) const;
 };
 
-// The first virtio_mmio.device= argument of the command line.
+// The first virtio_mmio.device= argument of the command line; prints `device=BASE GSI ID` and `features=`, or
+// `device=none`.
 VirtioMmio find_virtio_mmio();
 
 struct SplitDesc {

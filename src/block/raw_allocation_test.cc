@@ -1,35 +1,14 @@
 // Nothing is allocated per request: what a port has once got it uses again.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <new>
-
 #include "block/test_image.h"
-
-namespace {
-
-thread_local bool counting_allocations = false;
-thread_local int allocations = 0;
-
-}  // namespace
-
-#ifndef __clang_analyzer__  // which takes it for a leak at every place that allocates
-[[gnu::noinline]] void* operator new(size_t size) {
-  if (counting_allocations) ++allocations;
-  void* made = std::malloc(size);
-  if (made == nullptr) std::abort();
-  return made;
-}
-[[gnu::noinline]] void operator delete(void* object) noexcept {
-  std::free(object);
-}
-[[gnu::noinline]] void operator delete(void* object, size_t /*size*/) noexcept {
-  std::free(object);
-}
-#endif
+#include "testing/count_allocations.h"
 
 namespace strato {
 namespace {
+
+using strato::testing::allocations;
+using strato::testing::counting_allocations;
 
 class CountingClient final : public DiskClient {
  public:

@@ -29,7 +29,7 @@ Result<> check_unique_ids(std::string_view option, const std::vector<ObjectOptio
 Result<> check_iothreads(const std::vector<ObjectOptions>& objects) {
   size_t count = 0;
   for (const ObjectOptions& object : objects) {
-    if (object.type != "iothread" || ++count <= kMaxIothreads) continue;
+    if (object.type != IothreadConfig::kType || ++count <= kMaxIothreads) continue;
     return std::unexpected(
         Error::invalid(fmt::format("-object: '{}': there can be at most {} iothreads", object.text, kMaxIothreads)));
   }

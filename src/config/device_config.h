@@ -2,6 +2,8 @@
 // device_add.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -17,6 +19,7 @@ namespace strato {
 
 // -object rng-random
 struct RngRandomConfig {
+  static constexpr std::string_view kType = "rng-random";
   std::string id{};
   std::string filename{};
   bool operator==(const RngRandomConfig&) const = default;
@@ -24,6 +27,7 @@ struct RngRandomConfig {
 
 // -object iothread
 struct IothreadConfig {
+  static constexpr std::string_view kType = "iothread";
   std::string id{};
   uint64_t poll_max_ns = 0;  // how long it may look for work before it sleeps
   bool operator==(const IothreadConfig&) const = default;
@@ -41,6 +45,7 @@ Result<> check_rate(const RateConfig& rate, std::string_view name);
 
 // -object throttle-group: limits that devices share.
 struct ThrottleGroupConfig {
+  static constexpr std::string_view kType = "throttle-group";
   std::string id{};
   RateConfig bytes{};
   RateConfig operations{};
@@ -115,14 +120,17 @@ Result<DeviceConfig> parse_device(const ObjectOptions& options);
 Result<BackendConfig> parse_backend(const ObjectOptions& options);
 Result<std::vector<BackendConfig>> parse_backends(std::span<const ObjectOptions> objects);
 
-// The one of this type and name, or nullptr.
+// The one of this type and name, which `property` names; the error says so when there is none. It lives as long as
+// `backends`.
 template <class Config>
-const Config* find_backend(std::span<const BackendConfig> backends, std::string_view id) {
+Result<const Config*> find_backend(std::span<const BackendConfig> backends, std::string_view property,
+                                   std::string_view id) {
   for (const BackendConfig& backend : backends) {
     const auto* config = std::get_if<Config>(&backend);
     if (config != nullptr && config->id == id) return config;
   }
-  return nullptr;
+  return std::unexpected(
+      Error::invalid(fmt::format("{0}={1}: no -object {2} has id={1}", property, id, Config::kType)));
 }
 
 }  // namespace strato

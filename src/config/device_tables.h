@@ -46,9 +46,9 @@ inline constexpr Property kThrottleGroupProperties[] = {
 };
 
 inline constexpr ObjectTable kBackendTables[] = {
-    {.type = "rng-random", .help = "random bytes of the host", .properties = kRngRandomProperties},
-    {.type = "iothread", .help = "a thread for devices; at most 8", .properties = kIothreadProperties},
-    {.type = "throttle-group", .help = "limits that devices share", .properties = kThrottleGroupProperties},
+    {.type = RngRandomConfig::kType, .help = "random bytes of the host", .properties = kRngRandomProperties},
+    {.type = IothreadConfig::kType, .help = "a thread for devices; at most 8", .properties = kIothreadProperties},
+    {.type = ThrottleGroupConfig::kType, .help = "limits that devices share", .properties = kThrottleGroupProperties},
 };
 
 // Those of every virtio device, then its own. `kCommon` is the member that is a VirtioDeviceConfig.

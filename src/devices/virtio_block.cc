@@ -22,6 +22,10 @@ std::array<std::byte, kBlockIdBytes> padded(const std::string& serial) {
   return out;
 }
 
+uint64_t whole_blocks_in_sectors(const Disk& disk, uint32_t block_bytes) {
+  return disk.capacity_bytes() / block_bytes * (block_bytes / kBlockSectorBytes);
+}
+
 }  // namespace
 
 Block::Block(Args args, const std::optional<BlockState>& state)
@@ -52,8 +56,7 @@ Block::Block(Args args, const std::optional<BlockState>& state)
 Block::~Block() = default;
 
 uint64_t Block::disk_sectors() const {
-  const uint64_t block_sectors = shared_.block_bytes / kBlockSectorBytes;
-  return disk_->capacity_bytes() / kBlockSectorBytes / block_sectors * block_sectors;
+  return whole_blocks_in_sectors(*disk_, shared_.block_bytes);
 }
 
 // --- what the driver is told
@@ -75,7 +78,7 @@ BlockConfigSpace Block::initial_config(const Args& args) const {
   const uint32_t physical =
       std::max(logical, args.physical_block_bytes == 0 ? limits.block_bytes : args.physical_block_bytes);
   BlockConfigSpace config{};
-  config.capacity = disk_->capacity_bytes() / logical * (logical / kBlockSectorBytes);
+  config.capacity = whole_blocks_in_sectors(*disk_, logical);
   // §2.7.5.3.1: no chain longer than the queue, which holds header and status too.
   config.seg_max = args.queue_size - 2U;
   config.blk_size = logical;

@@ -1,41 +1,19 @@
 // No allocation per request, from the doorbell to the interrupt.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <new>
-
 #include "base/assert.h"
 #include "devices/virtio_block.h"
+#include "testing/count_allocations.h"
 #include "testing/fake_driver.h"
 #include "testing/fake_vectors.h"
 #include "testing/guest_ram.h"
 #include "testing/manual_clock.h"
 
-namespace {
-
-thread_local bool counting_allocations = false;
-thread_local int allocations = 0;
-
-}  // namespace
-
-#ifndef __clang_analyzer__  // which takes it for a leak at every place that allocates
-[[gnu::noinline]] void* operator new(size_t size) {
-  if (counting_allocations) ++allocations;
-  void* made = std::malloc(size);
-  if (made == nullptr) std::abort();
-  return made;
-}
-[[gnu::noinline]] void operator delete(void* object) noexcept {
-  std::free(object);
-}
-[[gnu::noinline]] void operator delete(void* object, size_t) noexcept {
-  std::free(object);
-}
-#endif
-
 namespace strato::virtio {
 namespace {
 
+using strato::testing::allocations;
+using strato::testing::counting_allocations;
 using strato::testing::FakeDoorbell;
 using strato::testing::FakeDriver;
 using strato::testing::FakeVector;

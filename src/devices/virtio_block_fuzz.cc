@@ -12,29 +12,19 @@
 #include "devices/virtio_block.h"
 #include "state/format.h"
 #include "testing/fake_driver.h"
-#include "testing/fake_vectors.h"
-#include "testing/guest_ram.h"
-#include "testing/manual_clock.h"
 #include "testing/memory_disk.h"
+#include "testing/queue_host.h"
 
 namespace strato::virtio {
 namespace {
 
-using strato::testing::FakeDoorbell;
 using strato::testing::FakeDriver;
-using strato::testing::FakeVector;
-using strato::testing::GuestRam;
 
 constexpr uint64_t kDiskBytes = 64 * 1024;
 
 // Made once: descriptors and mappings cost more than a run.
-struct World {
+struct World : strato::testing::QueueHost {
   World() { set_log_level(LogLevel::Error); }
-  ManualClock clock;
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("fuzz", clock);
-  GuestRam ram;
-  FakeVector line;
-  FakeDoorbell doorbell;
 };
 
 class Session {
@@ -93,22 +83,10 @@ class Session {
   Queue fresh_queue() { return *Queue::create(world_.ram.memory(), driver_.config()); }
   void start(Queue queue) {
     block_->start((block_->features() | kFeatureVersion1) & features_);
-    STRATO_ASSERT(block_
-                      ->start_queue(0, {.queue = std::move(queue),
-                                        .interrupt = world_.line,
-                                        .doorbell = world_.doorbell,
-                                        .loop = *world_.loop})
-                      .has_value());
-    turn();
+    world_.start_queue(*block_, std::move(queue));
   }
-  void turn() {
-    while (world_.loop->run_once(0) != 0) {
-    }
-  }
-  void ring() {
-    world_.doorbell.ring();
-    turn();
-  }
+  void turn() { world_.turn(); }
+  void ring() { world_.ring(); }
   // The disk may be held: then it lets go in the middle of the operation.
   Queue stop() {
     std::optional<Queue> back;

@@ -1,13 +1,12 @@
 #include "devices/virtio_block_queue.h"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "virtio/watch_doorbell.h"
 
 namespace strato::virtio {
 
@@ -32,15 +31,9 @@ void BlockQueue::begin() {
     return;
   }
   port_ = *std::move(port);
-  if (wiring_.doorbell.fd() >= 0) {
-    // Edge triggered: each ring wakes us once, and nobody needs to read the count.
-    Result<Watch> watch = loop.watch(wiring_.doorbell.fd(), EPOLLIN | EPOLLET, [this](uint32_t) { serve(); });
-    if (!watch) {
-      log_guest(LogLevel::Error, "{}: a queue is not served: {}", shared_.name, watch.error().text());
-      return;
-    }
-    doorbell_ = *std::move(watch);
-  }
+  std::optional<Watch> watch = watch_doorbell(shared_.name, wiring_, [this] { serve(); });
+  if (!watch) return;
+  doorbell_ = *std::move(watch);
   serve();
 }
 

@@ -62,7 +62,7 @@ Console::Console(Args args)
 Console::~Console() = default;
 
 uint64_t Console::features() const {
-  return kRingFeatures | kFeaturePacked | kConsoleFeatureSize | (single_ ? 0 : kConsoleFeatureMultiport);
+  return kRingFeatures | kConsoleFeatureSize | (single_ ? 0 : kConsoleFeatureMultiport);
 }
 
 // The size in the configuration space is that of port 0. Any thread.

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <limits.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -15,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "state/format.h"
+#include "virtio/watch_doorbell.h"
 
 namespace strato::virtio {
 namespace {
@@ -54,15 +54,9 @@ void Rng::begin() {
   const QueueWiring& wiring = worker_->wiring;
   STRATO_ASSERT(wiring.loop.in_loop_thread());
   worker_->retry.emplace(wiring.loop, [this] { serve(); });
-  if (wiring.doorbell.fd() >= 0) {
-    // Edge triggered: each ring wakes us once, and nobody needs to read the count.
-    Result<Watch> watch = wiring.loop.watch(wiring.doorbell.fd(), EPOLLIN | EPOLLET, [this](uint32_t) { serve(); });
-    if (!watch) {
-      log_guest(LogLevel::Error, "{}: its queue is not served: {}", name_, watch.error().text());
-      return;
-    }
-    worker_->doorbell = *std::move(watch);
-  }
+  std::optional<Watch> watch = watch_doorbell(name_, wiring, [this] { serve(); });
+  if (!watch) return;
+  worker_->doorbell = *std::move(watch);
   serve();
 }
 

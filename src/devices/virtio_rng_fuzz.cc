@@ -13,31 +13,21 @@
 #include "devices/virtio_rng.h"
 #include "state/format.h"
 #include "testing/fake_driver.h"
-#include "testing/fake_vectors.h"
-#include "testing/guest_ram.h"
-#include "testing/manual_clock.h"
+#include "testing/queue_host.h"
 
 namespace strato::virtio {
 namespace {
 
-using strato::testing::FakeDoorbell;
 using strato::testing::FakeDriver;
-using strato::testing::FakeVector;
-using strato::testing::GuestRam;
 
 constexpr size_t kSourceBytes = 1 << 20;
 
 // Made once: descriptors and mappings cost more than a run.
-struct World {
+struct World : strato::testing::QueueHost {
   World() : source(::memfd_create("source", MFD_CLOEXEC)) {
     STRATO_ASSERT(source.valid() && ::ftruncate(source.get(), kSourceBytes) == 0);
     set_log_level(LogLevel::Error);
   }
-  ManualClock clock;
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("fuzz", clock);
-  GuestRam ram;
-  FakeVector line;
-  FakeDoorbell doorbell;
   UniqueFd source;
 };
 
@@ -79,26 +69,11 @@ class Session {
                                  state);
   }
   Queue fresh_queue() { return *Queue::create(world_.ram.memory(), driver_.config()); }
-  void start(Queue queue) {
-    STRATO_ASSERT(rng_->start_queue(0, {.queue = std::move(queue),
-                                        .interrupt = world_.line,
-                                        .doorbell = world_.doorbell,
-                                        .loop = *world_.loop})
-                      .has_value());
-    turn();
-  }
-  void turn() {
-    while (world_.loop->run_once(0) != 0) {
-    }
-  }
-  void ring() {
-    world_.doorbell.ring();
-    turn();
-  }
+  void start(Queue queue) { world_.start_queue(*rng_, std::move(queue)); }
+  void turn() { world_.turn(); }
+  void ring() { world_.ring(); }
   Queue stop() {
-    std::optional<Queue> back;
-    rng_->stop_queue(0, [&back](Queue queue) { back = std::move(queue); });
-    turn();
+    std::optional<Queue> back = world_.stop_queue(*rng_);
     STRATO_ASSERT(back.has_value() && back->unfinished() == 0);
     return *std::move(back);
   }

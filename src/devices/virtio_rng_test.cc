@@ -11,9 +11,7 @@
 #include "base/assert.h"
 #include "state/format.h"
 #include "testing/fake_driver.h"
-#include "testing/fake_vectors.h"
-#include "testing/guest_ram.h"
-#include "testing/manual_clock.h"
+#include "testing/queue_host.h"
 #include "testing/state_checks.h"
 
 namespace strato::virtio {
@@ -36,8 +34,10 @@ UniqueFd counting_file(size_t bytes) {
   return fd;
 }
 
-class RngTest : public ::testing::Test {
+class RngTest : public ::testing::Test, protected strato::testing::QueueHost {
  protected:
+  RngTest() : QueueHost(1000 * kMs, 4 * kMiB) {}
+
   void make(UniqueFd source, std::optional<TokenBucket::Config> limit = std::nullopt,
             std::optional<RngState> state = std::nullopt) {
     std::shared_ptr<IoLimiter> limiter;
@@ -48,37 +48,16 @@ class RngTest : public ::testing::Test {
   void start() { start(*Queue::create(ram.memory(), driver.config())); }
   void start(Queue queue) {
     rng->start(rng->features() | kFeatureVersion1);
-    ASSERT_TRUE(rng->start_queue(0, {.queue = std::move(queue), .interrupt = line, .doorbell = doorbell, .loop = *loop})
-                    .has_value());
-    turn();
+    start_queue(*rng, std::move(queue));
   }
-  // As often as there is something to do.
-  void turn() {
-    while (loop->run_once(0) != 0) {
-    }
-  }
-  void ring() {
-    doorbell.ring();
-    turn();
-  }
-  std::optional<Queue> stop() {
-    std::optional<Queue> back;
-    rng->stop_queue(0, [&back](Queue queue) { back = std::move(queue); });
-    turn();
-    return back;
-  }
+  std::optional<Queue> stop() { return stop_queue(*rng); }
   std::vector<std::byte> counted(size_t from, size_t bytes) {
     std::vector<std::byte> out(bytes);
     for (size_t i = 0; i < bytes; ++i) out[i] = static_cast<std::byte>((from + i) % 251);
     return out;
   }
 
-  ManualClock clock{1000 * kMs};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  GuestRam ram{4 * kMiB};
   FakeDriver driver{ram, {.size = 64, .limit = 4 * kMiB}};
-  FakeVector line;
-  FakeDoorbell doorbell;
   std::unique_ptr<Rng> rng;
 };
 

@@ -71,10 +71,9 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioBlkConfig config, co
   if (drive == nullptr) {
     return std::unexpected(Error::invalid(fmt::format("drive={0}: no -drive has id={0}", config.drive)));
   }
-  if (!drive->throttle_group.empty() &&
-      find_backend<ThrottleGroupConfig>(context.backends, drive->throttle_group) == nullptr) {
-    return std::unexpected(Error::invalid(fmt::format(
-        "drive={0}: throttling.group={1}: no -object throttle-group has id={1}", config.drive, drive->throttle_group)));
+  if (!drive->throttle_group.empty()) {
+    const std::string property = fmt::format("drive={}: throttling.group", config.drive);
+    STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, property, drive->throttle_group));
   }
   return std::make_unique<BlockPlan>(std::move(config), *drive);
 }

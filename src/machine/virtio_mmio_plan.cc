@@ -40,8 +40,9 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_any(DeviceConfig config, const De
 }
 
 Result<> check_iothread(const VirtioDeviceConfig& device, std::span<const BackendConfig> backends) {
-  if (device.iothread.empty() || find_backend<IothreadConfig>(backends, device.iothread) != nullptr) return {};
-  return std::unexpected(Error::invalid(fmt::format("iothread={0}: no -object iothread has id={0}", device.iothread)));
+  if (device.iothread.empty()) return {};
+  STRATO_TRY(find_backend<IothreadConfig>(backends, "iothread", device.iothread));
+  return {};
 }
 
 // A drive has one user: the first of `devices` that names it.

@@ -1,7 +1,5 @@
 #include "machine/virtio_rng_device.h"
 
-#include <fmt/format.h>
-
 #include <optional>
 #include <utility>
 
@@ -45,14 +43,9 @@ class RngPlan final : public VirtioDevicePlan {
 }  // namespace
 
 Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioRngConfig config, const DevicePlanContext& context) {
-  const auto* source = find_backend<RngRandomConfig>(context.backends, config.rng);
-  if (source == nullptr) {
-    return std::unexpected(Error::invalid(fmt::format("rng={0}: no -object rng-random has id={0}", config.rng)));
-  }
-  if (!config.throttle_group.empty() &&
-      find_backend<ThrottleGroupConfig>(context.backends, config.throttle_group) == nullptr) {
-    return std::unexpected(
-        Error::invalid(fmt::format("throttle-group={0}: no -object throttle-group has id={0}", config.throttle_group)));
+  const RngRandomConfig* source = STRATO_TRY(find_backend<RngRandomConfig>(context.backends, "rng", config.rng));
+  if (!config.throttle_group.empty()) {
+    STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, "throttle-group", config.throttle_group));
   }
   return std::make_unique<RngPlan>(std::move(config), *source);
 }

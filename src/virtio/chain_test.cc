@@ -3,42 +3,20 @@
 #include <gtest/gtest.h>
 #include <sys/uio.h>
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <numeric>
 #include <vector>
 
+#include "testing/count_allocations.h"
 #include "testing/fake_driver.h"
 #include "testing/guest_ram.h"
 #include "virtio/queue.h"
 
-namespace {
-
-// Counts what the test's own thread allocates while it wants to know.
-thread_local bool counting_allocations = false;
-thread_local int allocations = 0;
-
-}  // namespace
-
-#ifndef __clang_analyzer__  // which takes it for a leak at every place that allocates
-[[gnu::noinline]] void* operator new(size_t size) {
-  if (counting_allocations) ++allocations;
-  void* made = std::malloc(size);
-  if (made == nullptr) std::abort();
-  return made;
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, size_t /*size*/) noexcept {
-  std::free(p);
-}
-#endif
-
 namespace strato::virtio {
 namespace {
 
+using strato::testing::allocations;
+using strato::testing::counting_allocations;
 using strato::testing::FakeDriver;
 using strato::testing::GuestRam;
 

@@ -1,15 +1,15 @@
 #pragma once
 
-#include <sys/epoll.h>
-
 #include <functional>
+#include <optional>
 #include <string_view>
 #include <utility>
 
-#include "base/log.h"
+#include "base/assert.h"
 #include "event/event_loop.h"
 #include "event/lifetime.h"
 #include "virtio/device.h"
+#include "virtio/watch_doorbell.h"
 
 namespace strato::virtio {
 
@@ -21,14 +21,7 @@ class QueueWorker {
   QueueWorker(std::string_view name, QueueWiring wiring, std::move_only_function<void()> serve)
       : wiring_(std::move(wiring)), serve_(std::move(serve)) {
     STRATO_ASSERT(wiring_.loop.in_loop_thread());
-    if (wiring_.doorbell.fd() < 0) return;
-    // Edge triggered: each ring wakes us once, and nobody needs to read the count.
-    Result<Watch> watch = wiring_.loop.watch(wiring_.doorbell.fd(), EPOLLIN | EPOLLET, [this](uint32_t) { serve_(); });
-    if (watch) {
-      doorbell_ = *std::move(watch);
-    } else {
-      log_guest(LogLevel::Error, "{}: a queue is not served: {}", name, watch.error().text());
-    }
+    if (std::optional<Watch> watch = watch_doorbell(name, wiring_, [this] { serve_(); })) doorbell_ = *std::move(watch);
   }
   QueueWorker(const QueueWorker&) = delete;
   QueueWorker& operator=(const QueueWorker&) = delete;

@@ -402,7 +402,7 @@ def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, tmp_pa
         client.send(early)
         vmm.qmp.command("cont")
     vmm.wait_for(r"console=ready\n")
-    assert f"bad={case} {status:#x} {value}\n" in vmm.text()
+    assert f"bad={case} {status:#x} {value:#x}\n" in vmm.text()
     if not early:
         client = Client(f"{tmp_path}/1")
     client.send(b"ping")
@@ -420,7 +420,7 @@ def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, tmp_pa
 
 def test_a_receive_queue_that_is_never_filled_costs_nothing_while_the_host_floods(start_vmm, tmp_path):
     vmm = start_vmm(*two_ports(tmp_path), kernel=guest("virtio_console"), append="bad=never_filled wait")
-    vmm.wait_for(r"bad=never_filled 0xf 0\n")
+    vmm.wait_for(r"bad=never_filled 0xf 0x0\n")
     client = Client(f"{tmp_path}/1")
     before = vmm.memory_kib("Private_Dirty", outside=16 << 10)
     client.socket.setblocking(False)

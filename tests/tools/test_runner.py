@@ -56,6 +56,13 @@ def test_a_bad_end_without_a_failed_case_is_a_failure(code):
     assert parse(GOOD, code)[-1][1] == "failed"
 
 
+def test_the_tests_of_a_pytest_that_was_ended_are_counted_whether_one_worker_ran_or_more():
+    text = ("tests/a.py::test_one PASSED [ 50%]\n[gw1] [ 10%] FAILED tests/b.py::test_two[x y] \n"
+            "[gw0] [100%] SKIPPED tests/b.py::test_three \ntests/b.py::test_four \n")
+    assert run_tests.parse_verbose(text) == [("tests/a.py::test_one", "passed"), ("tests/b.py::test_two[x y]", "failed"),
+                                             ("tests/b.py::test_three", "skipped")]
+
+
 def test_last_line_has_exactly_the_promised_form(capsys):
     Case = run_tests.Case
     assert run_tests.report({"unit": ([Case("a", "passed"), Case("b", "passed")], 1.0)}) == 0

@@ -295,6 +295,15 @@ def parse_junit(report, log):
     return cases
 
 
+def parse_verbose(text):
+    """(name, status) of each test that pytest -v tells of: "NAME WORD", and "[gw0] [ 10%] WORD NAME" of parallel workers."""
+    statuses = {"PASSED": "passed", "SKIPPED": "skipped", "FAILED": "failed", "ERROR": "failed"}
+    words = "|".join(statuses)
+    lines = re.findall(rf"(?m)^(\S+::\S.*?) ({words})\b", text)
+    lines += [(name, word) for word, name in re.findall(rf"(?m)^\[gw\d+\] \[ *\d+%\] ({words}) (\S+::\S.*?) *$", text)]
+    return [(name, statuses[word]) for name, word in lines]
+
+
 def python_tests(folder, choice):
     part = folder.name
     failed = build("release", part) if part != "tools" else []  # the tools' own tests run nothing of ours
@@ -304,6 +313,8 @@ def python_tests(folder, choice):
     report.unlink(missing_ok=True)
     paths = [p for p in choice.paths if p.startswith(f"tests/{part}")] or [relative(folder)]
     env = {"STRATO_LONG": "1"} if choice.long else {}
+    # The Linux tests start their guests side by side themselves; those of one file of the tools may share a bed.
+    workers = {"linux": [], "tools": ["-n", str(JOBS), "--dist=loadfile"]}.get(part, ["-n", str(JOBS)])
     bed = None
     if part == "linux" and "STRATO_BED" not in os.environ:
         started = subprocess.run(["tools/with-kvm", "--start", "--owner", str(os.getpid())], cwd=ROOT, text=True,
@@ -313,7 +324,7 @@ def python_tests(folder, choice):
         bed = env["STRATO_BED"] = started.stdout.strip()
     try:
         code = run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={report}",
-                    *paths], log, part, PYTEST_LIMIT * (4 if choice.long else 1), env)
+                    *workers, *paths], log, part, PYTEST_LIMIT * (4 if choice.long else 1), env)
     finally:
         if bed:
             subprocess.run(["tools/with-kvm", "--bed", bed, "--stop"], cwd=ROOT, stdin=subprocess.DEVNULL)
@@ -321,9 +332,7 @@ def python_tests(folder, choice):
     if report.exists():
         cases = parse_junit(report, log)
     else:
-        lines = re.findall(r"(?m)^(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED)\b", log.read_text(errors="replace"))
-        words = {"PASSED": "passed", "SKIPPED": "skipped"}
-        cases = [Case(name, words.get(word, "failed"), relative(log)) for name, word in lines]
+        cases = [Case(name, status, relative(log)) for name, status in parse_verbose(log.read_text(errors="replace"))]
     if code != 0 and not any(case.status == "failed" for case in cases):
         print_tail(log)
         cases.append(Case(f"pytest {part} ({ending(code)})", "failed", relative(log)))
