@@ -1,7 +1,7 @@
-# strato_layer(NAME [DEPS layer...] [LIBS library...] [SUBDIR dir]): one library per folder of src/, with only the links that the layering
+# strato_layer(NAME [COLD] [DEPS layer...] [LIBS library...] [SUBDIR dir]): one library per folder of src/, with only the links that the layering
 # allows; its *_test.cc files become one gtest program NAME_test, its *_fuzz.cc files one libFuzzer program each.
 function(strato_layer name)
-  cmake_parse_arguments(ARG "" "SUBDIR" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "COLD" "SUBDIR" "DEPS;LIBS" ${ARGN})
   if(NOT ARG_SUBDIR)
     set(ARG_SUBDIR ${name})
   endif()
@@ -20,6 +20,9 @@ function(strato_layer name)
   if(sources)
     add_library(strato_${name} STATIC ${sources})
     target_link_libraries(strato_${name} PUBLIC strato_flags ${links} ${ARG_LIBS})
+    if(ARG_COLD)
+      target_compile_options(strato_${name} PRIVATE $<$<CONFIG:Release>:-Os>)
+    endif()
   else()
     add_library(strato_${name} INTERFACE)
     target_link_libraries(strato_${name} INTERFACE strato_flags ${links} ${ARG_LIBS})
