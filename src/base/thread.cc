@@ -10,16 +10,23 @@ namespace {
 
 constexpr size_t kDefaultStackBytes = 256 * 1024;
 
+struct Start {
+  std::string name;
+  std::move_only_function<void()> body;
+};
+
 void* run_body(void* argument) {
-  std::unique_ptr<std::move_only_function<void()>> body(static_cast<std::move_only_function<void()>*>(argument));
-  (*body)();
+  std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  // Its own name a thread sets by one system call, that of another by three.
+  ::pthread_setname_np(::pthread_self(), start->name.substr(0, 15).c_str());
+  start->body();
   return nullptr;
 }
 
 }  // namespace
 
 Result<Thread> Thread::start(const std::string& name, std::move_only_function<void()> body, size_t stack_bytes) {
-  auto owned_body = std::make_unique<std::move_only_function<void()>>(std::move(body));
+  auto start = std::make_unique<Start>(Start{.name = name, .body = std::move(body)});
   pthread_attr_t attributes;
   ::pthread_attr_init(&attributes);
   ::pthread_attr_setstacksize(&attributes, stack_bytes != 0 ? stack_bytes : kDefaultStackBytes);
@@ -33,13 +40,12 @@ Result<Thread> Thread::start(const std::string& name, std::move_only_function<vo
   for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS}) ::sigdelset(&all, number);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t handle;
-  const int error = ::pthread_create(&handle, &attributes, run_body, owned_body.get());
+  const int error = ::pthread_create(&handle, &attributes, run_body, start.get());
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   ::pthread_attr_destroy(&attributes);
   if (error != 0) return std::unexpected(Error::from_errno("starting thread " + name, error));
 
-  owned_body.release();
-  ::pthread_setname_np(handle, name.substr(0, 15).c_str());
+  start.release();
   return Thread(handle);
 }
 
