@@ -5,6 +5,7 @@
 // mode=stream: on port=N (1) sends bytes=N (1 MiB) of a pattern while it checks as many that come; prints
 //   `stream.in=COUNT`, `stream.out=COUNT` or `stream.bad=POSITION`. hold: gives no buffer for what comes before a key
 //   is pressed on the serial port.
+// mode=emergency: writes "help\n" by emergency writes before anything else, and ends.
 // bad=CASE: what a hostile driver does first (see kCases); the device is then reset and has to serve as any other. What
 // the driver sees of its fault is `bad=CASE STATUS VALUE`. wait: a key has to be pressed before that reset.
 #include "lib/apic.h"
@@ -548,6 +549,11 @@ void guest_main() {
   init_apic(false);
   device = find_virtio_mmio();
   if (device.base == 0) return;
+  if (word_value("mode") == "emergency") {
+    const Text help = "help\n";
+    for (size_t i = 0; i < help.size; i++) device.write(kConfig + 8, static_cast<uint8_t>(help.data[i]));
+    return;
+  }
   const uint32_t size = device.read(kConfig);
   const uint32_t ports = device.read(kConfig + 4);
   print_line("config=", uint64_t{size & 0xffff}, "x", uint64_t{size >> 16}, " ", uint64_t{ports});

@@ -8,16 +8,25 @@
 
 namespace strato {
 
-Result<> check_rate(const RateConfig& rate, std::string_view name) {
+namespace {
+
+Result<> check_rate(const RateConfig& rate, const RateNames& names) {
   if (rate.max != 0 && rate.per_second == 0) {
-    return std::unexpected(Error::invalid(fmt::format("{0}-max= needs {0}=", name)));
+    return std::unexpected(Error::invalid(fmt::format("{}= needs {}=", names.max, names.per_second)));
   }
   // A bucket holds a day's worth at most.
   if (rate.max / (24 * 3600) > rate.per_second) {
-    return std::unexpected(
-        Error::invalid(fmt::format("{0}-max={1}: more than {0}={2} gives in a day", name, rate.max, rate.per_second)));
+    return std::unexpected(Error::invalid(
+        fmt::format("{}={}: more than {}={} gives in a day", names.max, rate.max, names.per_second, rate.per_second)));
   }
   return {};
+}
+
+}  // namespace
+
+Result<> check_rates(const IoRates& rates, const RateNames& bytes, const RateNames& operations) {
+  STRATO_TRY(check_rate(rates.bytes, bytes));
+  return check_rate(rates.operations, operations);
 }
 
 namespace {
@@ -32,8 +41,8 @@ Result<> check(const IothreadConfig&) {
 }
 
 Result<> check(const ThrottleGroupConfig& group) {
-  STRATO_TRY(check_rate(group.bytes, "x-bps-total"));
-  return check_rate(group.operations, "x-iops-total");
+  return check_rates(group.rates, {.per_second = "x-bps-total", .max = "x-bps-total-max"},
+                     {.per_second = "x-iops-total", .max = "x-iops-total-max"});
 }
 
 Result<> check(const VirtioRngConfig& rng) {

@@ -40,15 +40,27 @@ struct RateConfig {
   bool operator==(const RateConfig&) const = default;
 };
 
-// What the range of each number alone does not say; `name` is that of per_second.
-Result<> check_rate(const RateConfig& rate, std::string_view name);
+struct IoRates {
+  RateConfig bytes{};
+  RateConfig operations{};
+  bool operator==(const IoRates&) const = default;
+};
+
+inline constexpr uint64_t kMaxRate = 1'000'000'000'000'000;
+
+// What the user calls the parts of a RateConfig.
+struct RateNames {
+  std::string_view per_second;
+  std::string_view max;
+};
+// What the range of each number alone does not say.
+Result<> check_rates(const IoRates& rates, const RateNames& bytes, const RateNames& operations);
 
 // -object throttle-group: limits that devices share.
 struct ThrottleGroupConfig {
   static constexpr std::string_view kType = "throttle-group";
   std::string id{};
-  RateConfig bytes{};
-  RateConfig operations{};
+  IoRates rates{};
   bool operator==(const ThrottleGroupConfig&) const = default;
 };
 
@@ -107,6 +119,7 @@ struct VirtioBlkConfig {
   uint32_t logical_block_bytes = 512;  // powers of two, physical at least as large
   uint32_t physical_block_bytes = 0;   // 0: what the image says
   bool write_cache = true;
+  std::optional<uint8_t> bootindex{};  // of no effect without firmware
   bool operator==(const VirtioBlkConfig&) const = default;
 };
 

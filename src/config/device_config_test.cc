@@ -101,6 +101,7 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
       {"virtio-blk-device,drive=f,id=d,num-queues=33", "num-queues=33: must be 1..32"},
       {"virtio-blk-device,drive=f,id=d,num-queues=0", "num-queues=0: must be 1..32"},
       {"virtio-blk-device,drive=f,id=d,queue-size=2", "queue-size=2: must be 4..1024"},
+      {"virtio-blk-device,drive=f,id=d,bootindex=256", "bootindex=256: must be 0..255"},
       {"virtio-blk-device,drive=f,id=d,queue-size=100", "queue-size=100: must be a power of two"},
       {"virtio-blk-device,drive=f,id=d,serial=123456789012345678901", "serial="},
       {"virtio-blk-device,drive=f,id=d,logical_block_size=1000", "logical_block_size=1000: must be a power of two"},
@@ -125,7 +126,7 @@ TEST(BackendConfigTest, AnIothreadMayPoll) {
 TEST(BackendConfigTest, AThrottleGroupHasRatesAndWhatMayComeAtOnce) {
   EXPECT_EQ(std::get<ThrottleGroupConfig>(*backend("throttle-group,id=g,x-bps-total=1000,x-bps-total-max=5000,"
                                                    "x-iops-total=10,x-iops-total-max=20")),
-            (ThrottleGroupConfig{.id = "g", .bytes = {1000, 5000}, .operations = {10, 20}}));
+            (ThrottleGroupConfig{.id = "g", .rates = {.bytes = {1000, 5000}, .operations = {10, 20}}}));
   EXPECT_EQ(backend("throttle-group,id=g,x-iops-total-max=20").error().text(),
             "-object: 'throttle-group,id=g,x-iops-total-max=20': x-iops-total-max= needs x-iops-total=");
   EXPECT_TRUE(backend("throttle-group,id=g,x-bps-total=1,x-bps-total-max=86400").has_value());

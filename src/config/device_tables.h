@@ -28,20 +28,19 @@ inline constexpr Property kIothreadProperties[] = {
         .defaults("0"),
 };
 
-inline constexpr uint64_t kMaxRate = 1'000'000'000'000'000;
 inline constexpr Property kThrottleGroupProperties[] = {
     text<&ThrottleGroupConfig::id>("id", "name that devices refer to", kMaxIdLength).mandatory(),
-    integer<&ThrottleGroupConfig::bytes, &RateConfig::per_second>("x-bps-total", "bytes per second; 0: no limit", 0,
-                                                                  kMaxRate)
+    integer<&ThrottleGroupConfig::rates, &IoRates::bytes, &RateConfig::per_second>(
+        "x-bps-total", "bytes per second; 0: no limit", 0, kMaxRate)
         .defaults("0"),
-    integer<&ThrottleGroupConfig::bytes, &RateConfig::max>("x-bps-total-max", "bytes at once; 0: of 100 ms", 0,
-                                                           kMaxRate)
+    integer<&ThrottleGroupConfig::rates, &IoRates::bytes, &RateConfig::max>("x-bps-total-max",
+                                                                            "bytes at once; 0: of 100 ms", 0, kMaxRate)
         .defaults("0"),
-    integer<&ThrottleGroupConfig::operations, &RateConfig::per_second>(
+    integer<&ThrottleGroupConfig::rates, &IoRates::operations, &RateConfig::per_second>(
         "x-iops-total", "operations per second; 0: no limit", 0, kMaxRate)
         .defaults("0"),
-    integer<&ThrottleGroupConfig::operations, &RateConfig::max>("x-iops-total-max", "operations at once; 0: of 100 ms",
-                                                                0, kMaxRate)
+    integer<&ThrottleGroupConfig::rates, &IoRates::operations, &RateConfig::max>(
+        "x-iops-total-max", "operations at once; 0: of 100 ms", 0, kMaxRate)
         .defaults("0"),
 };
 
@@ -110,6 +109,8 @@ inline constexpr auto kVirtioBlkProperties = virtio_properties<&VirtioBlkConfig:
                                                     512, kMaxBlockBytes * 512),
     boolean<&VirtioBlkConfig::write_cache>("write-cache", "off: each write is durable before its answer")
         .defaults("on"),
+    integer<&VirtioBlkConfig::bootindex>("bootindex", "place in a firmware's boot order, one per device; here unused",
+                                         0, UINT8_MAX),
 });
 
 inline constexpr ObjectTable kDeviceTables[] = {

@@ -23,9 +23,9 @@ Result<> check(const DriveConfig& drive) {
   if (drive.detect_zeroes == DriveDetectZeroes::Unmap && !drive.discard) {
     return std::unexpected(Error::invalid("detect-zeroes=unmap: needs discard=unmap"));
   }
-  STRATO_TRY(check_rate(drive.operations, "throttling.iops-total"));
-  STRATO_TRY(check_rate(drive.bytes, "throttling.bps-total"));
-  if (!drive.throttle_group.empty() && (drive.operations.per_second != 0 || drive.bytes.per_second != 0)) {
+  STRATO_TRY(check_rates(drive.rates, {.per_second = "throttling.bps-total", .max = "throttling.bps-total-max"},
+                         {.per_second = "throttling.iops-total", .max = "throttling.iops-total-max"}));
+  if (!drive.throttle_group.empty() && drive.rates != IoRates{}) {
     return std::unexpected(Error::invalid("throttling.group= and limits of its own exclude each other"));
   }
   return {};

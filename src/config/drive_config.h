@@ -31,8 +31,7 @@ struct DriveConfig {
   DriveLocking locking = DriveLocking::Auto;
   DriveErrorAction read_errors = DriveErrorAction::Report;
   DriveErrorAction write_errors = DriveErrorAction::Enospc;
-  RateConfig operations{};
-  RateConfig bytes{};
+  IoRates rates{};
   std::string throttle_group{};  // the id of a ThrottleGroupConfig, instead of limits of its own
   bool operator==(const DriveConfig&) const = default;
 };

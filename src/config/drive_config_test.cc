@@ -33,18 +33,18 @@ TEST(DriveConfigTest, EveryPropertyReachesItsField) {
       *drive("if=none,id=d,file=/f,format=raw,readonly=on,direct=off,aio=threads,discard=unmap,detect-zeroes=unmap,"
              "locking=off,rerror=stop,werror=report,throttling.iops-total=10,throttling.iops-total-max=20,"
              "throttling.bps-total=1000,throttling.bps-total-max=3000"),
-      (DriveConfig{.id = "d",
-                   .file = "/f",
-                   .read_only = true,
-                   .direct = false,
-                   .aio = DriveAio::Threads,
-                   .discard = true,
-                   .detect_zeroes = DriveDetectZeroes::Unmap,
-                   .locking = DriveLocking::Off,
-                   .read_errors = DriveErrorAction::Stop,
-                   .write_errors = DriveErrorAction::Report,
-                   .operations = {.per_second = 10, .max = 20},
-                   .bytes = {.per_second = 1000, .max = 3000}}));
+      (DriveConfig{
+          .id = "d",
+          .file = "/f",
+          .read_only = true,
+          .direct = false,
+          .aio = DriveAio::Threads,
+          .discard = true,
+          .detect_zeroes = DriveDetectZeroes::Unmap,
+          .locking = DriveLocking::Off,
+          .read_errors = DriveErrorAction::Stop,
+          .write_errors = DriveErrorAction::Report,
+          .rates = {.bytes = {.per_second = 1000, .max = 3000}, .operations = {.per_second = 10, .max = 20}}}));
 }
 
 TEST(DriveConfigTest, WhichAioGoesWithDirect) {

@@ -51,15 +51,17 @@ inline constexpr Property kDriveProperties[] = {
     choice<&DriveConfig::write_errors>("werror", "failed writes; enospc: stop the guest when the host is full",
                                        kDriveErrorActions)
         .defaults("enospc"),
-    integer<&DriveConfig::operations, &RateConfig::per_second>(
+    integer<&DriveConfig::rates, &IoRates::operations, &RateConfig::per_second>(
         "throttling.iops-total", "operations per second; 0: no limit", 0, kMaxDriveOperations)
         .defaults("0"),
-    integer<&DriveConfig::operations, &RateConfig::max>("throttling.iops-total-max", "operations at once", 0, kMaxRate)
+    integer<&DriveConfig::rates, &IoRates::operations, &RateConfig::max>("throttling.iops-total-max",
+                                                                         "operations at once", 0, kMaxRate)
         .defaults("0"),
-    integer<&DriveConfig::bytes, &RateConfig::per_second>("throttling.bps-total", "bytes per second; 0: no limit", 0,
-                                                          kMaxDriveBytes)
+    integer<&DriveConfig::rates, &IoRates::bytes, &RateConfig::per_second>(
+        "throttling.bps-total", "bytes per second; 0: no limit", 0, kMaxDriveBytes)
         .defaults("0"),
-    integer<&DriveConfig::bytes, &RateConfig::max>("throttling.bps-total-max", "bytes at once", 0, kMaxRate)
+    integer<&DriveConfig::rates, &IoRates::bytes, &RateConfig::max>("throttling.bps-total-max", "bytes at once", 0,
+                                                                    kMaxRate)
         .defaults("0"),
     text<&DriveConfig::throttle_group>("throttling.group", "id of an -object throttle-group", kMaxIdLength),
 };

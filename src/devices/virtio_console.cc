@@ -21,6 +21,8 @@ constexpr int kRoundMessages = 64;
 constexpr size_t kControlReceive = 2;
 constexpr size_t kControlTransmit = 3;
 
+constexpr size_t kEmergencyWriteOffset = offsetof(ConsoleConfig, emergency_write);
+
 bool is_control(size_t queue) {
   return queue == kControlReceive || queue == kControlTransmit;
 }
@@ -56,13 +58,23 @@ Console::Console(Args args)
     callbacks.on_resize = [this] { show_size(); };
     slots_.push_back({.port = std::make_unique<ConsolePort>(std::move(port), std::move(callbacks))});
   }
+  if ((port_mask_ & 1) != 0) config_.make_writable(kEmergencyWriteOffset, sizeof(ConsoleConfig::emergency_write));
   show_size();
 }
 
 Console::~Console() = default;
 
 uint64_t Console::features() const {
-  return kRingFeatures | kConsoleFeatureSize | (single_ ? 0 : kConsoleFeatureMultiport);
+  return kRingFeatures | kConsoleFeatureSize | (single_ ? 0 : kConsoleFeatureMultiport) |
+         ((port_mask_ & 1) != 0 ? kConsoleFeatureEmergencyWrite : 0);
+}
+
+// §5.3.5: a character for port 0, whatever the driver has or has not set up. On a vCPU thread, which must not wait: a
+// character that finds no room is lost.
+void Console::config_written(size_t offset, size_t bytes) {
+  if (offset > kEmergencyWriteOffset || bytes <= kEmergencyWriteOffset - offset) return;
+  const auto character = config_.load<uint8_t>(kEmergencyWriteOffset);
+  find_port(0)->port->args().chardev.put(std::as_bytes(std::span(&character, 1)));
 }
 
 // The size in the configuration space is that of port 0. Any thread.

@@ -1,5 +1,5 @@
 // virtio-console: consoles and serial ports of a guest, each on a chardev of the host.
-// Spec:    virtio 1.2 §5.3. Missing: emergency write, removing ports.
+// Spec:    virtio 1.2 §5.3. Missing: removing ports.
 // Threads: the queues, and what the driver said and was told, belong to the loop that serves the queues, one for all of
 //          them. Chardevs live on the control loop, where the device is made, saved and destroyed; the ports
 //          (virtio_console_port.h) join the two. See device.h for the rest.
@@ -29,6 +29,7 @@ namespace strato::virtio {
 // §5.3.3
 inline constexpr uint64_t kConsoleFeatureSize = 1 << 0;
 inline constexpr uint64_t kConsoleFeatureMultiport = 1 << 1;
+inline constexpr uint64_t kConsoleFeatureEmergencyWrite = 1 << 2;
 
 // §5.3.4
 struct ConsoleConfig {
@@ -58,6 +59,7 @@ class Console final : public Device {
   uint64_t features() const override;
   std::span<const uint16_t> queue_sizes() const override { return queue_sizes_; }
   ConfigSpace& config() override { return config_; }
+  void config_written(size_t offset, size_t bytes) override;
 
   void start(uint64_t features) override;
   Result<> start_queue(size_t index, QueueWiring wiring) override;

@@ -174,6 +174,11 @@ class ConsoleTest : public ::testing::Test {
     drivers[queue].chain().readable(std::as_bytes(std::span(text.data(), text.size()))).submit();
     ring(queue);
   }
+  // As the transport does it.
+  void write_config(size_t offset, std::vector<uint8_t> data) {
+    ASSERT_TRUE(console->config().write(offset, std::as_bytes(std::span(data))));
+    console->config_written(offset, data.size());
+  }
   static std::string counted(size_t bytes) {
     std::string text(bytes, ' ');
     for (size_t i = 0; i < bytes; ++i) text[i] = static_cast<char>(i * 7 % 251);
@@ -226,6 +231,49 @@ TEST_F(ConsoleTest, ADriverWithoutMultiportHasPortZeroOnly) {
   EXPECT_EQ(received(kInput0), "a");
   EXPECT_EQ(received(kInput1), "");
   EXPECT_TRUE(heard().empty());
+}
+
+// --- emergency write
+
+TEST_F(ConsoleTest, AnEmergencyWriteComesOutBeforeAnyDriverHasStarted) {
+  make();
+  EXPECT_NE(console->features() & kConsoleFeatureEmergencyWrite, 0U);
+  write_config(8, {'h', 1, 2, 3});
+  write_config(8, {'i'});
+  EXPECT_EQ(tty.output, "hi");
+  EXPECT_EQ(socket.output, "");
+}
+
+TEST_F(ConsoleTest, AnEmergencyWriteGoesBetweenWhatTheQueuesSend) {
+  start_multiport();
+  send(kOutput0, "a");
+  write_config(8, {'!', 0, 0, 0});
+  send(kOutput0, "b");
+  EXPECT_EQ(tty.output, "a!b");
+}
+
+TEST_F(ConsoleTest, AnEmergencyWriteThatFindsNoRoomIsLost) {
+  make();
+  tty.room = 1;
+  for (const uint8_t character : {'a', 'b', 'c'}) write_config(8, {character, 0, 0, 0});
+  EXPECT_EQ(tty.output, "a");
+  EXPECT_EQ(tty.dropped_bytes(), 2U);
+}
+
+TEST_F(ConsoleTest, OnlyTheFirstByteOfTheFieldIsACharacter) {
+  make();
+  write_config(9, {'x'});
+  write_config(10, {'x', 'y'});
+  EXPECT_EQ(tty.output, "");
+  EXPECT_FALSE(console->config().write(0, std::as_bytes(std::span("12345678", 8))));
+}
+
+TEST_F(ConsoleTest, WithoutAPortZeroThereIsNoEmergencyWrite) {
+  Console::Args args{.name = "serial", .max_ports = 2};
+  args.ports.push_back({.id = "agent", .number = 1, .chardev = socket});
+  console = *Console::create(std::move(args), std::nullopt);
+  EXPECT_EQ(console->features() & kConsoleFeatureEmergencyWrite, 0U);
+  EXPECT_FALSE(console->config().write(8, std::as_bytes(std::span("x", 1))));
 }
 
 // --- control

@@ -65,14 +65,21 @@ Result<std::shared_ptr<Disk>> BlockNodes::open(const DriveConfig& drive) {
   return std::shared_ptr<Disk>(*std::move(disk));
 }
 
-void BlockNodes::add(std::string drive, std::string device_id, std::shared_ptr<Disk> disk, virtio::Block& device) {
-  nodes_.push_back({std::move(drive), std::move(device_id), std::move(disk), &device});
-}
-
-Result<> BlockNodes::resize(std::string_view name, uint64_t bytes) {
+Result<BlockNodes::Node*> BlockNodes::find(std::string_view name) {
   const auto node =
       std::ranges::find_if(nodes_, [name](const Node& one) { return one.drive == name || one.device_id == name; });
   if (node == nodes_.end()) return std::unexpected(Error::not_found(fmt::format("there is no disk '{}'", name)));
+  return &*node;
+}
+
+Result<> BlockNodes::set_rates(std::string_view name, const IoRates& rates) {
+  const Node* node = STRATO_TRY(find(name));
+  node->throttle->set_rates(rates);
+  return {};
+}
+
+Result<> BlockNodes::resize(std::string_view name, uint64_t bytes) {
+  const Node* node = STRATO_TRY(find(name));
   if (bytes % virtio::kBlockSectorBytes != 0) {
     return std::unexpected(Error::invalid(fmt::format("size {}: must be a multiple of 512", bytes)));
   }

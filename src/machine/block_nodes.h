@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -13,6 +14,7 @@
 #include "block/disk_engines.h"
 #include "config/drive_config.h"
 #include "devices/virtio_block.h"
+#include "machine/throttle_groups.h"
 
 namespace strato {
 
@@ -21,19 +23,24 @@ class BlockNodes {
  public:
   // Errors name file and reason.
   Result<std::shared_ptr<Disk>> open(const DriveConfig& drive);
-  // `device` reads the disk until remove_all().
-  void add(std::string drive, std::string device_id, std::shared_ptr<Disk> disk, virtio::Block& device);
 
-  // `name`: of the drive or of the device. The guest is told.
-  Result<> resize(std::string_view name, uint64_t bytes);
-
- private:
   struct Node {
     std::string drive;
     std::string device_id;
     std::shared_ptr<Disk> disk;
-    virtio::Block* device;
+    virtio::Block* device;  // outlives its use here
+    std::shared_ptr<Throttle> throttle;
   };
+  void add(Node node) { nodes_.push_back(std::move(node)); }
+
+  // `name`: of the drive or of the device. The guest is told.
+  Result<> resize(std::string_view name, uint64_t bytes);
+  // Those of its group where the drive is in one.
+  Result<> set_rates(std::string_view name, const IoRates& rates);
+
+ private:
+  Result<Node*> find(std::string_view name);
+
   DiskEngines engines_;
   std::vector<Node> nodes_;
 };

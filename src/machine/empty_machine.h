@@ -23,6 +23,15 @@ class EmptyMachine final : public Machine {
   Result<> resize_block(std::string_view, uint64_t) override {
     return std::unexpected(Error::not_found("machine none has no disks"));
   }
+  Result<> set_block_rates(std::string_view, const IoRates&) override {
+    return std::unexpected(Error::not_found("machine none has no disks"));
+  }
+  Result<IoRates> group_rates(std::string_view) const override {
+    return std::unexpected(Error::not_found("machine none has no throttle groups"));
+  }
+  Result<> set_group_rates(std::string_view, const IoRates&) override {
+    return std::unexpected(Error::not_found("machine none has no throttle groups"));
+  }
 
   void add_observer(MachineObserver& observer) override { observers_.push_back(&observer); }
   Result<> start() override { return {}; }

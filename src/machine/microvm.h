@@ -40,6 +40,13 @@ class Microvm final : public Machine {
   void save(std::string directory, Reply reply) override;
   MigrationStatus migration_status() const override { return migration_status_; }
   Result<> resize_block(std::string_view name, uint64_t bytes) override { return block_nodes_.resize(name, bytes); }
+  Result<> set_block_rates(std::string_view name, const IoRates& rates) override {
+    return block_nodes_.set_rates(name, rates);
+  }
+  Result<IoRates> group_rates(std::string_view id) const override { return throttle_groups_.rates(id); }
+  Result<> set_group_rates(std::string_view id, const IoRates& rates) override {
+    return throttle_groups_.set_rates(id, rates);
+  }
 
   void add_observer(MachineObserver& observer) override { observers_.push_back(&observer); }
   Result<> start() override;
@@ -111,7 +118,7 @@ class Microvm final : public Machine {
   std::optional<boot::BootEntry> boot_entry_;
   std::unique_ptr<BoardDevices> board_devices_;
   std::unique_ptr<IoThreads> io_threads_;
-  const ThrottleGroups throttle_groups_;
+  ThrottleGroups throttle_groups_;
   std::unique_ptr<VirtioMmioDevices> virtio_devices_;
   VcpuGroup vcpus_;
   std::vector<std::unique_ptr<Component>> vcpu_components_;

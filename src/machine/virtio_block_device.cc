@@ -47,14 +47,20 @@ class BlockPlan final : public VirtioDevicePlan {
     args.write_cache = config_.write_cache;
     args.read_errors = policy_of(drive_.read_errors);
     args.write_errors = policy_of(drive_.write_errors);
-    const IoLimits limits = io_limits(drive_.bytes, drive_.operations);
-    if (limits.bytes || limits.operations) args.limiter = std::make_shared<IoLimiter>(limits, host.clock);
-    if (!drive_.throttle_group.empty()) args.limiter = host.throttle_groups.find(drive_.throttle_group);
+    // Without limits too: there may be some later.
+    std::shared_ptr<Throttle> throttle = drive_.throttle_group.empty()
+                                             ? std::make_shared<Throttle>(drive_.rates, host.clock)
+                                             : host.throttle_groups.find(drive_.throttle_group);
+    args.limiter = throttle->limiter();
     args.on_stop = [on_error = host.on_block_error, drive = drive_.id](const virtio::BlockStop& stop) {
       on_error({.device = drive, .read = stop.read, .os_errno = stop.os_errno});
     };
     auto device = std::make_unique<virtio::Block>(std::move(args), saved);
-    host.block_nodes.add(drive_.id, config_.common.id, std::move(disk_), *device);
+    host.block_nodes.add({.drive = drive_.id,
+                          .device_id = config_.common.id,
+                          .disk = std::move(disk_),
+                          .device = device.get(),
+                          .throttle = std::move(throttle)});
     return device;
   }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -58,18 +59,32 @@ Result<> check_drive(std::span<const ObjectOptions> devices, const ObjectOptions
   return {};
 }
 
+// Each place in the boot order is one device's; `taken` are those before.
+Result<> check_bootindex(const DeviceConfig& device, std::vector<uint8_t>& taken) {
+  const auto* disk = std::get_if<VirtioBlkConfig>(&device);
+  if (disk == nullptr || !disk->bootindex) return {};
+  if (std::ranges::find(taken, *disk->bootindex) != taken.end()) {
+    return std::unexpected(Error::invalid(fmt::format("bootindex={}: another device has it", *disk->bootindex)));
+  }
+  taken.push_back(*disk->bootindex);
+  return {};
+}
+
 }  // namespace
 
 Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& context, bool guest_has_acpi) {
   const arch::MachineMap& map = arch::machine_map();
   std::vector<VirtioMmioPlan> plans;
+  std::vector<uint8_t> bootindexes;
   for (const ObjectOptions& options : context.config.devices) {
     DeviceConfig config = STRATO_TRY(parse_device(options));
-    Result<std::unique_ptr<VirtioDevicePlan>> device = plan_any(std::move(config), context);
     const std::string blame = fmt::format("-device {}", options.value_of("id"));
+    Result<> checked = check_bootindex(config, bootindexes);
+    if (!checked) return std::unexpected(std::move(checked).error().context(blame));
+    Result<std::unique_ptr<VirtioDevicePlan>> device = plan_any(std::move(config), context);
     if (!device) return std::unexpected(std::move(device).error().context(blame));
     if (*device == nullptr) continue;  // part of another device
-    Result<> checked = check_iothread((*device)->common(), context.backends);
+    checked = check_iothread((*device)->common(), context.backends);
     if (checked) checked = check_drive(context.config.devices, options);
     if (!checked) return std::unexpected(std::move(checked).error().context(blame));
     const size_t index = plans.size();

@@ -99,5 +99,11 @@ TEST(VirtioMmioPlanTest, ADiskNeedsADriveOfItsOwn) {
   EXPECT_EQ(plan(with_disks("a", "a"), true).error().text(), "-device d1: drive=a: device 'd0' has it already");
 }
 
+TEST(VirtioMmioPlanTest, APlaceInTheBootOrderIsTakenOnce) {
+  EXPECT_TRUE(plan(with_disks("a,bootindex=1", "b,bootindex=2"), true).has_value());
+  EXPECT_EQ(plan(with_disks("a,bootindex=1", "b,bootindex=0x1"), true).error().text(),
+            "-device d1: bootindex=1: another device has it");
+}
+
 }  // namespace
 }  // namespace strato

@@ -26,7 +26,7 @@ class RngPlan final : public VirtioDevicePlan {
     std::optional<virtio::RngState> saved;
     if (state != nullptr) saved = STRATO_TRY(state::from_bytes<virtio::RngState>(*state));
     virtio::Rng::Args args{.name = config_.common.id, .source = std::move(source_)};
-    if (!config_.throttle_group.empty()) args.limiter = host.throttle_groups.find(config_.throttle_group);
+    if (!config_.throttle_group.empty()) args.limiter = host.throttle_groups.find(config_.throttle_group)->limiter();
     if (config_.max_bytes) {
       const TokenBucket::Config bytes{.size = *config_.max_bytes, .refill_ns = *config_.period_ms * kNsPerMs};
       args.limiter = std::make_shared<IoLimiter>(IoLimits{.bytes = bytes}, host.clock);

@@ -6,41 +6,18 @@
 #include <array>
 #include <span>
 
-#include "qmp/json.h"
+#include "qmp/command_table.h"
+#include "qmp/throttle_commands.h"
 
 namespace strato::qmp {
 namespace {
 
 constexpr std::string_view kVersion = R"({"qemu":{"major":5,"minor":0,"micro":1},"package":"StratoVirt-2.5.0"})";
 
-enum class ArgumentKind : uint8_t { String, Boolean, Integer, Any };
-
-struct Argument {
-  std::string_view name;
-  ArgumentKind kind;
-  bool required;
-};
-
-struct Command {
-  std::string_view name;
-  std::span<const Argument> arguments;
-  void (*run)(MachineControl& machine, const json_t& arguments, CommandReply reply);
-};
-
 std::span<const Command> commands();
 
-CommandError generic_error(std::string description) {
-  return {"GenericError", std::move(description)};
-}
-
 MachineControl::Reply empty_answer(CommandReply reply) {
-  return [reply = std::move(reply)](Result<> result) mutable {
-    if (result) {
-      reply("{}");
-    } else {
-      reply(std::unexpected(to_command_error(result.error())));
-    }
-  };
+  return [reply = std::move(reply)](Result<> result) mutable { reply(to_command_result(result)); };
 }
 
 void query_status(MachineControl& machine, const json_t&, CommandReply reply) {
@@ -87,7 +64,7 @@ void block_resize(MachineControl& machine, const json_t& arguments, CommandReply
     reply(std::unexpected(generic_error("block_resize: needs 'device' or 'node-name', and a 'size' in bytes")));
     return;
   }
-  empty_answer(std::move(reply))(machine.resize_block(string_value(*name), static_cast<uint64_t>(size)));
+  reply(to_command_result(machine.resize_block(string_value(*name), static_cast<uint64_t>(size))));
 }
 
 constexpr std::array<Argument, 1> kCapabilitiesArguments = {{{"enable", ArgumentKind::Any, false}}};
@@ -103,7 +80,7 @@ constexpr std::array<Argument, 3> kBlockResizeArguments = {{
     {"size", ArgumentKind::Integer, true},
 }};
 
-constexpr std::array<Command, 10> kCommands = {{
+const std::array<Command, 13> kCommands = {{
     {"qmp_capabilities", kCapabilitiesArguments,
      [](MachineControl&, const json_t&, CommandReply reply) { reply("{}"); }},
     {"query-version", {}, [](MachineControl&, const json_t&, CommandReply reply) { reply(std::string(kVersion)); }},
@@ -118,6 +95,9 @@ constexpr std::array<Command, 10> kCommands = {{
      [](MachineControl& machine, const json_t&, CommandReply reply) { machine.cont(empty_answer(std::move(reply))); }},
     {"migrate", kMigrateArguments, migrate},
     {"block_resize", kBlockResizeArguments, block_resize},
+    {"block_set_io_throttle", kBlockThrottleArguments, block_set_io_throttle},
+    {"qom-get", kQomGetArguments, qom_get},
+    {"qom-set", kQomSetArguments, qom_set},
     {"quit", {}, quit},
 }};
 

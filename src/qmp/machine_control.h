@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "config/device_config.h"
 
 namespace strato {
 
@@ -66,6 +67,11 @@ class MachineControl {
   virtual MigrationStatus migration_status() const = 0;
   // Gives the disk (or device) of this name another size.
   virtual Result<> resize_block(std::string_view name, uint64_t bytes) = 0;
+  // Limits the disk (or device) of this name, from now on; if it is in a throttle group, that. `rates` are checked.
+  virtual Result<> set_block_rates(std::string_view name, const IoRates& rates) = 0;
+  // Of a throttle group.
+  virtual Result<IoRates> group_rates(std::string_view id) const = 0;
+  virtual Result<> set_group_rates(std::string_view id, const IoRates& rates) = 0;
 };
 
 class MachineObserver {

@@ -16,6 +16,9 @@ class IdleMachine : public strato::MachineControl {
   void quit() override {}
   void save(std::string, Reply reply) override { reply({}); }
   strato::Result<> resize_block(std::string_view, uint64_t) override { return {}; }
+  strato::Result<> set_block_rates(std::string_view, const strato::IoRates&) override { return {}; }
+  strato::Result<strato::IoRates> group_rates(std::string_view) const override { return strato::IoRates{}; }
+  strato::Result<> set_group_rates(std::string_view, const strato::IoRates&) override { return {}; }
   strato::MigrationStatus migration_status() const override { return strato::MigrationStatus::None; }
 };
 

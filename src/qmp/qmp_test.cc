@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,11 +28,27 @@ class FakeMachine : public MachineControl {
     disk_bytes = bytes;
     return {};
   }
+  Result<> set_block_rates(std::string_view name, const IoRates& rates) override {
+    if (name != "disk0") return std::unexpected(Error::not_found(fmt::format("there is no disk '{}'", name)));
+    disk_rates = rates;
+    return {};
+  }
+  Result<IoRates> group_rates(std::string_view id) const override {
+    if (id != "g") return std::unexpected(Error::not_found(fmt::format("there is no throttle-group '{}'", id)));
+    return rates_of_g;
+  }
+  Result<> set_group_rates(std::string_view id, const IoRates& rates) override {
+    EXPECT_EQ(id, "g");
+    rates_of_g = rates;
+    return {};
+  }
 
   RunState state = RunState::Running;
   Reply held_reply;
   std::string directory;
   uint64_t disk_bytes = 0;
+  IoRates disk_rates{};
+  IoRates rates_of_g{};
   int quits = -2;
   const int* answers_before_quit = nullptr;
 };
@@ -85,6 +102,83 @@ TEST_F(CommandsTest, ADiskIsResizedByEitherName) {
   EXPECT_THAT(run(R"({"execute":"block_resize","arguments":{"device":"disk0","size":-1}})"), HasSubstr("needs"));
   EXPECT_THAT(run(R"({"execute":"block_resize","arguments":{"device":"disk0","size":"1G"}})"),
               HasSubstr("'size' must be a whole number"));
+}
+
+// A request that sets a disk's limits, as QEMU wants it: with all six numbers.
+std::string throttle(std::string_view name, std::string_view more, int bps = 0, int iops = 0) {
+  return fmt::format(R"({{"execute":"block_set_io_throttle","arguments":{{{},"bps":{},"bps_rd":0,"bps_wr":0,"iops":{},)"
+                     R"("iops_rd":0,"iops_wr":0{}}}}})",
+                     name, bps, iops, more);
+}
+
+TEST_F(CommandsTest, ADiskIsLimitedByEitherNameAndWithoutLimitsAgain) {
+  EXPECT_EQ(
+      run(throttle(R"("id":"disk0")", R"(,"bps_max":5000,"iops_max":20,"bps_max_length":1,"iops_size":0)", 1000, 10)),
+      R"({"return":{}})");
+  EXPECT_EQ(machine.disk_rates, (IoRates{.bytes = {1000, 5000}, .operations = {10, 20}}));
+  EXPECT_EQ(run(throttle(R"("device":"disk0")", "", 0, 7)), R"({"return":{}})");
+  EXPECT_EQ(machine.disk_rates, (IoRates{.bytes = {}, .operations = {7, 0}}));
+  EXPECT_EQ(run(throttle(R"("id":"disk0")", "")), R"({"return":{}})");
+  EXPECT_EQ(machine.disk_rates, IoRates{});
+}
+
+TEST_F(CommandsTest, LimitsOfADiskThatCannotBeAreRefusedByName) {
+  const IoRates before{.bytes = {1, 2}, .operations = {3, 4}};
+  machine.disk_rates = before;
+  const std::string disk = R"("id":"disk0")";
+  EXPECT_THAT(run(throttle(R"("id":"x")", "")), HasSubstr(R"("class":"DeviceNotFound","desc":"block_set_io_throttle: )"
+                                                          R"(there is no disk 'x'")"));
+  EXPECT_THAT(run(R"({"execute":"block_set_io_throttle","arguments":{"id":"disk0","bps":1}})"),
+              HasSubstr("missing argument 'bps_rd'"));
+  EXPECT_THAT(run(throttle(R"("bps_max":1)", "")), HasSubstr("needs 'id' or 'device'"));
+  EXPECT_THAT(run(throttle(disk, R"(,"group":"g")")), HasSubstr("'group' is not supported"));
+  EXPECT_THAT(run(throttle(disk, R"(,"iops_rd_max":5)")), HasSubstr("'iops_rd_max' is not supported"));
+  EXPECT_THAT(run(throttle(disk, R"(,"bps_max_length":2)")), HasSubstr("'bps_max_length' is not supported"));
+  EXPECT_THAT(run(throttle(disk, R"(,"iops_size":4096)")), HasSubstr("'iops_size' is not supported"));
+  EXPECT_THAT(run(throttle(disk, R"(,"bps_max":5)")), HasSubstr("bps_max= needs bps="));
+  EXPECT_THAT(run(throttle(disk, "", -1)), HasSubstr("'bps': -1: must be 0..1000000000000000"));
+  EXPECT_THAT(run(throttle(disk, R"(,"bps_max":1000000000000001)", 1)), HasSubstr("'bps_max': 1000000000000001"));
+  EXPECT_THAT(run(throttle(disk, R"(,"bps_maximum":1)")), HasSubstr("unexpected argument 'bps_maximum'"));
+  EXPECT_EQ(machine.disk_rates, before);
+}
+
+TEST_F(CommandsTest, LimitsOfAGroupAreReadAndChangedOneByOne) {
+  machine.rates_of_g = {.bytes = {1000, 5000}, .operations = {10, 20}};
+  EXPECT_EQ(run(R"({"execute":"qom-set","arguments":{"path":"/objects/g","property":"limits",)"
+                R"("value":{"iops-total":40,"iops-read":0}}})"),
+            R"({"return":{}})");
+  EXPECT_EQ(machine.rates_of_g, (IoRates{.bytes = {1000, 5000}, .operations = {40, 20}}));
+  const std::string limits = run(R"({"execute":"qom-get","arguments":{"path":"/objects/g","property":"limits"}})");
+  EXPECT_THAT(limits, HasSubstr(R"("bps-total":1000,"bps-total-max":5000,"bps-total-max-length":1)"));
+  EXPECT_THAT(limits, HasSubstr(R"("iops-total":40,"iops-total-max":20)"));
+
+  // What came out goes in again.
+  const std::string value = limits.substr(limits.find(':') + 1, limits.rfind('}') - limits.find(':') - 1);
+  EXPECT_EQ(run(R"({"execute":"qom-set","arguments":{"path":"/objects/g","property":"limits","value":)" + value + "}}"),
+            R"({"return":{}})");
+  EXPECT_EQ(machine.rates_of_g, (IoRates{.bytes = {1000, 5000}, .operations = {40, 20}}));
+}
+
+TEST_F(CommandsTest, PropertiesThatThereAreNotAreRefusedByName) {
+  const auto set = [this](std::string_view path, std::string_view property, std::string_view value) {
+    return run(fmt::format(R"({{"execute":"qom-set","arguments":{{"path":"{}","property":"{}","value":{}}}}})", path,
+                           property, value));
+  };
+  const IoRates before{.bytes = {1, 2}, .operations = {3, 4}};
+  machine.rates_of_g = before;
+  EXPECT_THAT(set("/objects/x", "limits", "{}"),
+              HasSubstr(R"("DeviceNotFound","desc":"qom-set: there is no throttle-group 'x'")"));
+  EXPECT_THAT(set("/machine", "limits", "{}"),
+              HasSubstr(R"("DeviceNotFound","desc":"qom-set: there is no '/machine'")"));
+  EXPECT_THAT(set("/objects/g", "x-bps-total", "1"), HasSubstr("property 'x-bps-total': only 'limits'"));
+  EXPECT_THAT(set("/objects/g", "limits", "7"), HasSubstr("'value' must be an object"));
+  EXPECT_THAT(set("/objects/g", "limits", R"({"bps":7})"), HasSubstr("unexpected limit 'bps'"));
+  EXPECT_THAT(set("/objects/g", "limits", R"({"bps-total":"7"})"), HasSubstr("'bps-total' must be a whole number"));
+  EXPECT_THAT(set("/objects/g", "limits", R"({"iops-write":7})"), HasSubstr("'iops-write' is not supported"));
+  EXPECT_THAT(set("/objects/g", "limits", R"({"iops-total":0})"), HasSubstr("iops-total-max= needs iops-total="));
+  EXPECT_EQ(machine.rates_of_g, before);
+  EXPECT_THAT(run(R"({"execute":"qom-get","arguments":{"path":"/objects/x","property":"limits"}})"),
+              HasSubstr(R"("DeviceNotFound","desc":"qom-get: there is no throttle-group 'x'")"));
 }
 
 TEST_F(CommandsTest, StopAnswersWhenTheMachineHasStopped) {

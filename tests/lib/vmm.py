@@ -145,9 +145,13 @@ class Qmp:
 
     def command(self, name, **arguments):
         """Gives the value of "return"; raises QmpError on "error". Underscores in argument names become dashes."""
+        return self.request(name, {key.replace("_", "-"): value for key, value in arguments.items()})
+
+    def request(self, name, arguments):
+        """As command(), with the arguments as they are."""
         request = {"execute": name}
         if arguments:
-            request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
+            request["arguments"] = arguments
         self._socket.sendall(json.dumps(request).encode() + b"\r\n")
         while True:
             answer = self._receive()

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import pytest
-from vmm import guest, run_to_end
+from vmm import QmpError, guest, run_to_end
 
 SECTOR = 512
 ENGINES = ["aio=io_uring", "aio=native", "aio=threads", "aio=io_uring,direct=off", "aio=threads,direct=off", "aio=off,direct=off"]
@@ -284,6 +284,76 @@ def test_the_limiter_holds_a_guest_to_its_rate(start_vmm, tmp_path):
     assert operations <= rate * elapsed + rate / 10 + 1
     assert operations >= 0.7 * rate * elapsed
     assert vmm.values()["errors"] == "0"
+
+
+def written(path):
+    """How many sectors of work are in the file; the first 127 batches lie side by side."""
+    content = path.read_bytes()
+    return sum(content[at:at + 16] != bytes(16) for at in range(0, len(content), SECTOR))
+
+
+def held_to(path, rate, burst, seconds=1.5):
+    """Asserts that some work is done meanwhile, and no more than the rate allows. What was admitted before is over."""
+    time.sleep(0.2)
+    began = time.monotonic()
+    before = written(path)
+    time.sleep(seconds)
+    operations = written(path) - before
+    assert 0 < operations <= rate * (time.monotonic() - began) + burst
+
+
+def throttle(vmm, name="blk0", **limits):
+    """block_set_io_throttle with the numbers that QEMU wants; underscores stay as they are."""
+    all_limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0) | limits
+    return vmm.qmp.request("block_set_io_throttle", {"id": name, **all_limits})
+
+
+def test_the_limits_of_a_disk_change_while_it_works(start_vmm, tmp_path):
+    path = image(tmp_path)
+    vmm = start_vmm(*disk(path), kernel=guest("virtio_blk"), append="work=60")
+    vmm.qmp.command("query-status")
+    vmm.wait_for(r"done=1\n")
+    throttle(vmm, iops=200, iops_max=10)
+    held_to(path, 200, 10)
+    throttle(vmm, "drive0", bps=400 * SECTOR)  # by the drive's name
+    held_to(path, 400, 40)
+    assert done(vmm) < 60
+    throttle(vmm)
+    assert vmm.wait() == 0, vmm.stderr()
+    assert vmm.values()["verify"] == "0" and vmm.values()["errors"] == "0"
+
+
+def test_the_limits_of_a_group_change_while_its_disks_work(start_vmm, tmp_path):
+    path = image(tmp_path)
+    vmm = start_vmm("-object", "throttle-group,id=g,x-iops-total=300,x-iops-total-max=10", *disk(path, "throttling.group=g"),
+                    kernel=guest("virtio_blk"), append="work=10")
+    group = {"path": "/objects/g", "property": "limits"}
+    assert vmm.qmp.request("qom-get", group)["iops-total"] == 300
+    vmm.wait_for(r"done=1\n")
+    vmm.qmp.request("qom-set", {**group, "value": {"iops-total": 100}})
+    held_to(path, 100, 10)
+    throttle(vmm, bps=200 * SECTOR, bps_max=4096)  # of a disk of the group: of the group
+    limits = vmm.qmp.request("qom-get", group)
+    assert (limits["iops-total"], limits["bps-total"], limits["bps-total-max"]) == (0, 200 * SECTOR, 4096)
+    held_to(path, 200, 8)
+    assert done(vmm) < 10
+    vmm.qmp.request("qom-set", {**group, "value": {"bps-total": 0, "bps-total-max": 0}})
+    assert vmm.wait() == 0, vmm.stderr()
+    assert vmm.values()["verify"] == "0" and vmm.values()["errors"] == "0"
+
+
+def test_limits_that_cannot_be_are_refused_by_name(start_vmm, tmp_path):
+    vmm = start_vmm("-S", *disk(image(tmp_path)), kernel=guest("virtio_blk"))
+    for name, limits, error, words in (("nobody", {}, "DeviceNotFound", "'nobody'"), ("blk0", {"bps_rd": 1}, "GenericError", "'bps_rd'"),
+                                       ("blk0", {"iops_max": 1}, "GenericError", "iops_max= needs iops=")):
+        with pytest.raises(QmpError) as refused:
+            throttle(vmm, name, **limits)
+        assert refused.value.error["class"] == error and words in refused.value.error["desc"]
+    with pytest.raises(QmpError) as refused:
+        vmm.qmp.request("qom-set", {"path": "/objects/g", "property": "limits", "value": {}})
+    assert refused.value.error == {"class": "DeviceNotFound", "desc": "qom-set: there is no throttle-group 'g'"}
+    vmm.qmp.command("quit")
+    assert vmm.wait() == 0
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from vmm import SCALE, guest
+from vmm import SCALE, guest, run_to_end
 
 OK, NEEDS_RESET = 0xf, 0x4f
 LIMIT = 60 * SCALE
@@ -175,6 +175,12 @@ def test_a_chardev_that_only_takes(start_vmm, tmp_path, kind):
         assert (tmp_path / "out").read_bytes() == pattern(0, 100000)
     vmm.qmp.command("quit")
     assert vmm.wait() == 0
+
+
+def test_an_emergency_write_needs_no_driver(start_vmm, tmp_path):
+    run_to_end(start_vmm, "-chardev", f"file,id=c,path={tmp_path}/out", "-device", "virtio-serial-device,id=s", "-device",
+               "virtconsole,chardev=c,id=d", kernel=guest("virtio_console"), append="mode=emergency")
+    assert (tmp_path / "out").read_bytes() == b"help\n"
 
 
 # --- the terminal
