@@ -1,5 +1,7 @@
 // Whatever a user hands over as kernel, initrd or command line: the message names it and says what was found.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <functional>
 
@@ -68,6 +70,8 @@ const Case kKernels[] = {
     {"riscv", [] { return starts_with("RSC\x05", 0x38); }, "found a RISC-V kernel Image"},
     {"PE", [] { return starts_with("MZ"); }, "found a PE program without the Linux boot header"},
 
+    {"bzImage cut behind its magic", [] { return cut(bzimage(), 0x206); },
+     "bzImage truncated: 518 bytes, the header alone has 616"},
     {"bzImage cut in the header", [] { return cut(bzimage(), 0x240); },
      "bzImage truncated: 576 bytes, the header alone has 616"},
     {"bzImage cut in the code", [] { return cut(bzimage(), 4000); },
@@ -103,6 +107,8 @@ const Case kKernels[] = {
     {"big-endian ELF", bent_elf(5, uint8_t{2}), "is a big-endian ELF file"},
     {"ELF for arm64", bent_elf(kElfMachine, le16(183)), "is an ELF64 file for AArch64 (machine 183), not for x86"},
     {"ELF for riscv", bent_elf(kElfMachine, le16(243)), "is an ELF64 file for RISC-V (machine 243), not for x86"},
+    {"ELF for s390", bent_elf(kElfMachine, le16(22)), "is an ELF64 file for S/390 (machine 22), not for x86"},
+    {"ELF for nothing known", bent_elf(kElfMachine, le16(UINT16_MAX)), "for an unknown machine (machine 65535)"},
     {"ELF64 for i386", bent_elf(kElfMachine, le16(3)), "is an ELF64 file for i386 (machine 3), not for x86"},
     {"ELF object", bent_elf(kElfType, le16(1)), "is an ELF file of type 1, not an executable"},
     {"ELF core", bent_elf(kElfType, le16(4)), "is an ELF file of type 4, not an executable"},
@@ -110,6 +116,8 @@ const Case kKernels[] = {
      "is a position-independent ELF program without a PVH entry note"},
     {"ELF without program headers", bent_elf(kElf64Phnum, le16(0)), "ELF file without program headers"},
     {"ELF of many program headers", bent_elf(kElf64Phnum, le16(129)), "ELF file with 129 program headers, at most 128"},
+    {"ELF of as many program headers as can be", bent_elf(kElf64Phnum, le16(UINT16_MAX)),
+     "ELF file with 65535 program headers, at most 128"},
     {"ELF of odd program headers", bent_elf(kElf64Phentsize, le16(32)), "ELF program headers of 32 bytes, not 56"},
     {"ELF headers beyond the end", bent_elf(kElf64Phoff, le64(UINT64_MAX - 8)),
      "ELF file truncated: 56 bytes of program headers at 0xfffffffffffffff7"},
@@ -136,6 +144,15 @@ const Case kKernels[] = {
      "ELF file truncated: 50 bytes, the header alone has 52"},
     {"PVH entry outside", [] { return note_elf(pvh_note(0x10), note_segment()); },
      "ELF file whose PVH entry 0x10 lies in none of its segments"},
+    {"PVH entry above 4 GiB",
+     [] {
+       TestSegment s = note_segment();
+       s.filesz = 24;
+       ByteWriter note;
+       note.u32(4).u32(8).u32(18).text("Xen", 4).u64(0x1'0000'0040);
+       return elf64(0x1'0000'0000, {TestSegment{.paddr = 0x1'0000'0000}, s}, note.view());
+     },
+     "ELF file whose PVH entry 0x100000040 lies in none of its segments"},
     {"PVH note of 2 bytes", [] { return note_elf(patched(pvh_note(0), 4, le32(2)), note_segment()); },
      "PVH note of 2 bytes, not 4 or 8"},
     {"ELF note of huge name", [] { return note_elf(patched(pvh_note(0), 0, le32(UINT32_MAX)), note_segment()); },
@@ -182,6 +199,17 @@ TEST(BadInputTest, EachKernelIsRefusedByNameAndTouchesNoMemory) {
     EXPECT_NE(entry.error().text().find(c.found), std::string::npos) << entry.error().text();
   }
   EXPECT_EQ(ram.bytes(0x100'0000, 4096), Bytes(4096, std::byte{0}));
+}
+
+TEST(BadInputTest, KernelBiggerThanAnyRamIsRefusedUnread) {
+  UniqueFd fd(::memfd_create("kernel", MFD_CLOEXEC));
+  ASSERT_TRUE(fd.valid());
+  ASSERT_EQ(::ftruncate(fd.get(), (off_t{1} << 40) + 1), 0);
+  const GuestRam ram(kRamBytes);
+  const Result<BootEntry> entry =
+      load({*BootFile::from_fd(std::move(fd), "kernel 'k'"), std::nullopt, ""}, ram, one_cpu());
+  ASSERT_FALSE(entry.has_value());
+  EXPECT_EQ(entry.error().text(), "kernel 'k': 1099511627777 bytes are too big for any RAM");
 }
 
 TEST(BadInputTest, EmptyInitrdIsRefused) {

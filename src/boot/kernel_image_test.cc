@@ -97,6 +97,27 @@ TEST(KernelImageTest, PvhNoteIsFoundBehindOtherNotes) {
   EXPECT_EQ(image->entry, 0x100'0080U);
 }
 
+TEST(KernelImageTest, ARestThatIsTooShortForANoteIsNone) {
+  const Bytes note = pvh_note(0x100'0080);
+  TestSegment segment = note_segment();
+  segment.filesz = 11;  // its header has 12
+  const Result<KernelImage> image = probe(elf64(0x100'0000, {segment, TestSegment{}}, note));
+  ASSERT_TRUE(image.has_value()) << image.error().text();
+  EXPECT_EQ(image->format, KernelFormat::Elf64);
+}
+
+TEST(KernelImageTest, NotesAreCountedInEightBytesWhenTheirSegmentSaysSo) {
+  ByteWriter notes;
+  notes.u32(4).u32(1).u32(3).text("GNU", 4).u64(1);  // a description of 1 byte, filled up to 8
+  notes.bytes(pvh_note(0x100'0080));
+  TestSegment segment = note_segment();
+  segment.filesz = notes.size();
+  segment.align = 8;
+  const Result<KernelImage> image = probe(elf64(0x100'0000, {segment, TestSegment{}}, notes.view()));
+  ASSERT_TRUE(image.has_value()) << image.error().text();
+  EXPECT_EQ(image->entry, 0x100'0080U);
+}
+
 TEST(KernelImageTest, Elf32WithPvhNoteIsAKernel) {
   const TestSegment segment{.vaddr = 0x10'0000, .paddr = 0x10'0000};
   const Result<KernelImage> image = probe(elf32(0, {segment, note_segment()}, pvh_note(0x10'0010)));

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "config/command_line.h"
 #include "config/device_config.h"
+#include "config/device_tables.h"
 #include "config/drive_config.h"
 
 namespace {
@@ -45,7 +46,7 @@ void check_tables(const strato::VmConfig& config) {
     for (const strato::DriveConfig& drive : *drives) {
       STRATO_ASSERT(strato::find_drive(*drives, drive.id) != nullptr && !drive.file.empty());
       STRATO_ASSERT(drive.aio != strato::DriveAio::Native || drive.direct);
-      STRATO_ASSERT(drive.operations.max == 0 || drive.operations.per_second != 0);
+      STRATO_ASSERT(drive.rates.operations.max == 0 || drive.rates.operations.per_second != 0);
     }
   } else {
     STRATO_ASSERT(drives.error().text().starts_with("-drive"));
@@ -57,7 +58,18 @@ void check_tables(const strato::VmConfig& config) {
     } else if (const auto* blk = std::get_if<strato::VirtioBlkConfig>(&*device)) {
       STRATO_ASSERT(blk->queue_size >= 4 && (blk->queue_size & (blk->queue_size - 1)) == 0 && blk->serial.size() <= 20);
       STRATO_ASSERT(blk->num_queues >= 1 && blk->num_queues <= 32);
+    } else if (const auto* port = std::get_if<strato::VirtSerialPortConfig>(&*device)) {
+      STRATO_ASSERT(port->port.nr != 0 && port->port.nr.value_or(1) < strato::kMaxSerialPorts);
     }
+  }
+  const auto backends = strato::parse_backends(config.objects);
+  if (!backends) {
+    STRATO_ASSERT(backends.error().text().starts_with("-object"));
+    return;
+  }
+  for (const strato::BackendConfig& backend : *backends) {
+    const auto* group = std::get_if<strato::ThrottleGroupConfig>(&backend);
+    STRATO_ASSERT(group == nullptr || group->rates.bytes.max == 0 || group->rates.bytes.per_second != 0);
   }
 }
 
@@ -68,6 +80,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const strato::Result<strato::ParsedCommandLine> parsed = strato::parse_command_line(words);
   if (!parsed) {
     STRATO_ASSERT(!parsed.error().text().empty());
+  } else if (std::holds_alternative<strato::ShowVersion>(*parsed)) {
+    STRATO_ASSERT(!strato::version_text().empty());
   } else if (const auto* config = std::get_if<strato::VmConfig>(&*parsed)) {
     check(*config);
     check_tables(*config);

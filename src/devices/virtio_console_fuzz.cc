@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "devices/virtio_console.h"
+#include "devices/virtio_console_control.h"
 #include "state/format.h"
 #include "testing/fake_chardev.h"
 #include "testing/fake_driver.h"
@@ -151,14 +152,33 @@ class Session {
   }
   void say(ConsoleControl control, size_t length = sizeof(ConsoleControl)) {
     if (drivers_[3].free_slots() == 0) return;
-    drivers_[3].chain().readable(std::as_bytes(std::span(&control, 1)).first(length)).submit();
+    const auto bytes = std::as_bytes(std::span(&control, 1)).first(length);
+    const auto parsed = parse_driver_message(bytes, 0b11, true);
+    STRATO_ASSERT(parsed ? parsed->port < 2 : !to_string(parsed.error()).empty());
+    const auto early = parse_driver_message(bytes, 0b11, false);
+    STRATO_ASSERT(early ? parsed == early : !to_string(early.error()).empty());
+    drivers_[3].chain().readable(bytes).submit();
     ring(3);
     drivers_[3].take_used();
   }
 
+  // As a good driver does until now and then: a buffer may be too short, and a message is left out.
+  void converse() {
+    for (int i = input_.ConsumeIntegralInRange<int>(0, 8); i > 0 && drivers_[2].free_slots() != 0; --i) {
+      drivers_[2].chain().writable(input_.ConsumeIntegral<uint8_t>() == 0xff ? 8 : 64).submit();
+    }
+    ring(2);
+    if (input_.ConsumeIntegral<uint8_t>() < 0xf0) say({.id = 0, .event = 0, .value = 1});
+    for (uint32_t port = 0; port < 2; ++port) {
+      if (input_.ConsumeIntegral<uint8_t>() < 0xf0) say({.id = port, .event = 3, .value = 1});
+      if (input_.ConsumeIntegral<uint8_t>() < 0xf0) say({.id = port, .event = 6, .value = 1});
+    }
+    drivers_[2].take_used();
+  }
+
   void act() {
     FakeChardev& chardev = chardevs_[input_.ConsumeBool() ? 1 : 0];
-    switch (input_.ConsumeIntegralInRange<int>(0, 9)) {
+    switch (input_.ConsumeIntegralInRange<int>(0, 10)) {
       case 0:
       case 1:
         return submit(input_.ConsumeIntegralInRange<size_t>(0, kQueues - 1));
@@ -187,6 +207,8 @@ class Session {
         return;
       case 8:
         return pause_and_restore();
+      case 9:
+        return converse();
       default:
         return restart();
     }

@@ -1,7 +1,10 @@
 // A map that changes, and reads, writes, slices, leases and discards on it, against a plain model: an array of bytes
 // with a kind for each page. Every answer and every byte must agree.
 #include <fuzzer/FuzzedDataProvider.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +13,8 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "base/endian.h"
+#include "base/unique_fd.h"
 #include "memory/discard.h"
 #include "memory/dma_lease.h"
 #include "memory/memory_map.h"
@@ -63,13 +68,31 @@ uint64_t number(FuzzedDataProvider& input, uint64_t limit) {
   return input.ConsumeIntegralInRange<uint64_t>(0, limit);
 }
 
+constexpr uint64_t kFileBytes = 2 * kPage + 100;
+
+// Bytes that tell where they stand. Made once.
+class File {
+ public:
+  File() : fd_(::memfd_create("file", MFD_CLOEXEC)) {
+    std::vector<std::byte> bytes(kFileBytes);
+    for (uint64_t i = 0; i < kFileBytes; ++i) bytes[i] = at(i);
+    STRATO_ASSERT(fd_.valid() &&
+                  ::pwrite(fd_.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(kFileBytes));
+  }
+  static std::byte at(uint64_t offset) { return static_cast<std::byte>(offset % 251); }
+  int fd() const { return fd_.get(); }
+
+ private:
+  UniqueFd fd_;
+};
+
 class Session {
  public:
-  explicit Session(FuzzedDataProvider& input) : input_(input) {}
+  Session(const File& file, FuzzedDataProvider& input) : file_(file), input_(input) {}
 
   void run() {
     for (int step = 0; step < 64 && input_.remaining_bytes() != 0; ++step) {
-      switch (input_.ConsumeIntegralInRange<int>(0, 7)) {
+      switch (input_.ConsumeIntegralInRange<int>(0, 9)) {
         case 0:
           add();
           break;
@@ -93,6 +116,12 @@ class Session {
           break;
         case 7:
           lease();
+          break;
+        case 8:
+          load();
+          break;
+        case 9:
+          store();
           break;
       }
     }
@@ -180,8 +209,59 @@ class Session {
     const uint64_t offset = number(input_, len);
     const GuestResult<uint32_t> value = found->read<uint32_t>(offset);
     STRATO_ASSERT(value.has_value() == (len >= 4 && offset <= len - 4));
+    std::array<std::byte, 4> bytes{};
+    STRATO_ASSERT(found->copy_to(bytes).has_value() == (len >= 4));
+    STRATO_ASSERT(memory->writable_slice(GuestAddr(start), len).has_value() == found->writable());
+    if (input_.ConsumeBool()) change(*found, start, offset);
     const uint64_t sub_len = number(input_, len);
     STRATO_ASSERT(found->sub(offset, sub_len).has_value() == (offset <= len && sub_len <= len - offset));
+  }
+
+  // Through a slice: a value, or all of it.
+  void change(const GuestSlice& slice, uint64_t start, uint64_t offset) {
+    const bool writable = model_.writable(start, slice.size()) && slice.writable();
+    const auto at = model_.bytes.begin() + static_cast<ptrdiff_t>(start);
+    if (input_.ConsumeBool()) {
+      const le32 value = 0x33333333;
+      const bool inside = slice.size() >= 4 && offset <= slice.size() - 4;
+      STRATO_ASSERT(slice.write(offset, value).has_value() == (inside && writable));
+      if (inside && writable) std::fill_n(at + static_cast<ptrdiff_t>(offset), 4, std::byte{0x33});
+      return;
+    }
+    const std::vector<std::byte> data(input_.ConsumeIntegralInRange<size_t>(1, 64), std::byte{0x44});
+    const bool inside = data.size() <= slice.size();
+    STRATO_ASSERT(slice.copy_from(data).has_value() == (inside && writable));
+    if (!writable) return;
+    if (inside) std::ranges::copy(data, at);
+    if (input_.ConsumeBool()) return;
+    STRATO_ASSERT(slice.fill(std::byte{0x66}).has_value());
+    std::fill_n(at, slice.size(), std::byte{0x66});
+  }
+
+  // From a file that may end too early.
+  void load() {
+    const uint64_t start = number(input_, kBytes);
+    const uint64_t len = number(input_, 3 * kPage);
+    const uint64_t offset = input_.ConsumeIntegralInRange<uint64_t>(0, kFileBytes);
+    const bool valid = model_.holds(start, len);
+    const auto done = map_.snapshot()->load_from_fd(file_.fd(), offset, GuestAddr(start), len, "file");
+    STRATO_ASSERT(done.has_value() == (valid && len <= kFileBytes - offset));
+    if (!valid) return;
+    for (uint64_t i = 0; i < std::min(len, kFileBytes - offset); ++i) model_.bytes[start + i] = File::at(offset + i);
+  }
+
+  void store() {
+    const uint64_t start = number(input_, kBytes);
+    const uint64_t len = number(input_, 3 * kPage);
+    const bool valid = model_.holds(start, len);
+    // Behind what load() reads.
+    const auto done = map_.snapshot()->store_to_fd(file_.fd(), kFileBytes, GuestAddr(start), len, "file");
+    STRATO_ASSERT(done.has_value() == valid);
+    if (!valid) return;
+    std::vector<std::byte> out(len);
+    STRATO_ASSERT(::pread(file_.fd(), out.data(), len, kFileBytes) == static_cast<ssize_t>(len));
+    STRATO_ASSERT(std::equal(out.begin(), out.end(), model_.bytes.begin() + static_cast<ptrdiff_t>(start)));
+    STRATO_ASSERT(::ftruncate(file_.fd(), kFileBytes) == 0);
   }
 
   void discard() {
@@ -232,6 +312,7 @@ class Session {
     }
   }
 
+  const File& file_;
   FuzzedDataProvider& input_;
   MemoryMap map_{kPage};
   Discard discard_;
@@ -243,7 +324,8 @@ class Session {
 }  // namespace strato
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const strato::File kFile;
   FuzzedDataProvider input(data, size);
-  strato::Session(input).run();
+  strato::Session(kFile, input).run();
   return 0;
 }

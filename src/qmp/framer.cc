@@ -33,10 +33,8 @@ std::optional<std::string> Framer::next() {
     buffer_.erase(0, start == std::string::npos ? buffer_.size() : start);
   }
   const size_t length = scan();
-  if (length == 0) {
-    overflowed_ = buffer_.size() > kMaxRequestBytes;
-    return std::nullopt;
-  }
+  overflowed_ = (length == 0 ? buffer_.size() : length) > kMaxRequestBytes;
+  if (length == 0 || overflowed_) return std::nullopt;
   std::string request = buffer_.substr(0, length);
   buffer_.erase(0, length);
   scanned_ = 0;

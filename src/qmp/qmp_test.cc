@@ -266,5 +266,38 @@ TEST(FramerTest, EndlessRequestOverflows) {
   EXPECT_TRUE(framer.overflowed());
 }
 
+// At once, in two pieces, byte by byte: a request of the greatest size passes, one of a byte more never.
+TEST(FramerTest, TheBoundOfARequestDoesNotDependOnHowItArrives) {
+  for (const size_t piece : {size_t{1}, size_t{4096}, 2 * Framer::kMaxRequestBytes}) {
+    for (const size_t extra : {0, 1}) {
+      const std::string request = "{\"" + std::string(Framer::kMaxRequestBytes - 4 + extra, 'x') + "\"}";
+      Framer framer;
+      std::optional<std::string> got;
+      for (size_t at = 0; at < request.size() && !got && !framer.overflowed(); at += piece) {
+        framer.feed(std::string_view(request).substr(at, piece));
+        got = framer.next();
+      }
+      EXPECT_EQ(got.has_value(), extra == 0) << piece;
+      EXPECT_EQ(framer.overflowed(), extra == 1) << piece;
+    }
+  }
+}
+
+TEST(FramerTest, AfterAnOverflowNothingComesAnyMore) {
+  Framer framer;
+  framer.feed(std::string(Framer::kMaxRequestBytes + 1, 'x') + "\n{}");
+  EXPECT_EQ(framer.next(), std::nullopt);
+  framer.feed("{}");
+  EXPECT_EQ(framer.next(), std::nullopt);
+  EXPECT_TRUE(framer.overflowed());
+}
+
+TEST(FramerTest, BracketsThatDoNotMatchEndTheRequestForTheParser) {
+  Framer framer;
+  framer.feed("{\"a\":[}]{\"b\":1}");
+  EXPECT_EQ(framer.next(), "{\"a\":[}]");
+  EXPECT_EQ(framer.next(), "{\"b\":1}");
+}
+
 }  // namespace
 }  // namespace strato::qmp

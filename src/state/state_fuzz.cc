@@ -37,7 +37,8 @@ struct Node {
   }
 };
 
-constexpr state::Limits kLimits{.max_input_bytes = kMiB, .max_memory_bytes = 4 * kMiB, .max_depth = 12};
+// Small ones, so that small inputs reach them.
+constexpr state::Limits kLimits{.max_input_bytes = 3 * kKiB, .max_memory_bytes = 32 * kKiB, .max_depth = 12};
 
 void check(std::span<const std::byte> framed) {
   const Result<Node> value = state::from_bytes<Node>(framed, kLimits);

@@ -165,8 +165,13 @@ class Session {
   // Reads and writes all that there is, in the ways that there are.
   void use(Chain& chain) {
     std::array<std::byte, 64> some{};
+    const uint64_t there = chain.reader.remaining();
+    const auto skipped = input_.ConsumeIntegralInRange<uint64_t>(0, 8);
+    STRATO_ASSERT(chain.reader.skip(skipped).has_value() == (skipped <= there));
     chain.reader.read_some(some);
+    STRATO_ASSERT(!chain.reader.split(chain.reader.remaining() + 1).has_value());
     if (!chain.reader.empty()) STRATO_ASSERT(chain.reader.lease().has_value());
+    fill_front(chain.writer);
     const uint64_t room = chain.writer.remaining();
     if (input_.ConsumeBool()) {
       GuestResult<ChainWriter> tail = chain.writer.split_tail(input_.ConsumeIntegralInRange<uint64_t>(0, room));
@@ -177,6 +182,17 @@ class Session {
     }
     chain.writer.write_some(some);
     STRATO_ASSERT(!chain.writer.write_all(std::vector<std::byte>(room + 1)).has_value());
+  }
+
+  void fill_front(ChainWriter& writer) {
+    const uint64_t before = writer.remaining();
+    const auto wanted = input_.ConsumeIntegralInRange<uint64_t>(0, 24);
+    GuestResult<ChainWriter> front = writer.split(wanted);
+    STRATO_ASSERT(front.has_value() == (wanted <= before));
+    if (!front) return;
+    STRATO_ASSERT(front->remaining() == wanted && writer.remaining() == before - wanted);
+    STRATO_ASSERT(front->fill(wanted / 2, std::byte{0x5a}).has_value() && front->written() == wanted / 2);
+    STRATO_ASSERT(!front->fill(wanted + 1, std::byte{0}).has_value());
   }
 
   void push() {

@@ -1,5 +1,7 @@
 """tools/test counts what programs print, also when they die half-way; tools/demo believes only a complete report."""
 
+import importlib.machinery
+import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -113,3 +115,44 @@ def test_packages_names_unknown_groups_and_build_unknown_presets():
     for argv, word in ((["tools/packages", "nosuch"], "build"), (["tools/build", "nosuch"], "release|dev")):
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2 and word in done.stderr and done.stdout == ""
+
+
+COVERAGE = """\
+queue_fuzz                 virtio/queue.cc                        96.4 %  of 138 lines
+    not reached: 5 6
+queue_fuzz                 virtio/chain.cc                        86.0 %  of 136 lines: too few
+"""
+
+
+def test_a_parser_that_is_reached_too_little_is_a_failure():
+    def verdicts(text, code):
+        return [case.status for case in run_tests.parse_coverage(text, code, run_tests.LOGS / "coverage.log")]
+
+    assert verdicts(COVERAGE, 1) == ["passed", "failed"]
+    assert verdicts(COVERAGE.splitlines()[0], 0) == ["passed"]
+    # It died, or said nothing: not a success either.
+    assert verdicts(COVERAGE.splitlines()[0], 1) == ["passed", "failed"]
+    assert verdicts(COVERAGE, None) == ["passed", "failed", "failed"]
+    assert verdicts("", 0) == ["failed"]
+
+
+@pytest.fixture
+def coverage_tool():
+    loader = importlib.machinery.SourceFileLoader("coverage_tool", str(ROOT / "tools/coverage"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("coverage_tool", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_each_fuzz_target_has_parsers_and_each_parser_is_there(coverage_tool):
+    known = coverage_tool.targets()
+    assert coverage_tool.disagreements(known) == []
+    wrong = coverage_tool.disagreements(["queue_fuzz", "new_fuzz"], {"queue_fuzz": ["virtio/gone.cc"], "old_fuzz": []})
+    assert len(wrong) == 3 and "new_fuzz" in wrong[0] and "old_fuzz" in wrong[1] and "virtio/gone.cc" in wrong[2]
+
+
+def test_lines_that_no_input_reaches_are_counted_and_named(coverage_tool):
+    report = "SF:{0}/src/a.cc\nFN:3,f\nDA:3,7\nDA:4,0\nDA:5,1\nLF:3\nend_of_record\n".format(coverage_tool.ROOT)
+    assert coverage_tool.counted(report, ["a.cc"]) == {"a.cc": (3, [4])}
+    with pytest.raises(KeyError):
+        coverage_tool.counted(report, ["a.cc", "b.cc"])

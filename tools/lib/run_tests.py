@@ -281,6 +281,22 @@ def mutants(choice):
     return cases
 
 
+def coverage(choice):
+    """Each parser of tools/coverage by the stored corpus of its fuzz target alone."""
+    log = LOGS / "coverage.log"
+    targets = [target for target in fuzz_targets() if target in choice.programs]
+    code = run(["tools/coverage", "--check", *targets], log, "coverage", BUILD_LIMIT)
+    return parse_coverage(log.read_text(errors="replace"), code, log)
+
+
+def parse_coverage(text, code, log):
+    cases = [Case(f"{target} reaches {name}: {percent} %", "failed" if low else "passed", relative(log))
+             for target, name, percent, low in re.findall(r"(?m)^(\w+_fuzz) +(\S+) +([0-9.]+) % +of \d+ lines(: too few)?$", text)]
+    if not cases or code != (1 if any(case.status == "failed" for case in cases) else 0):
+        cases.append(Case(f"tools/coverage ({ending(code)})", "failed", relative(log)))
+    return cases
+
+
 def parse_junit(report, log):
     cases = []
     for node in xml.etree.ElementTree.parse(report).iter("testcase"):
@@ -362,6 +378,7 @@ def all_parts(long):
         parts[folder.name] = lambda choice, folder=folder: python_tests(folder, choice)
     if long:
         parts["mutants"] = mutants
+        parts["coverage"] = coverage
     return parts
 
 
@@ -416,7 +433,8 @@ def main():
     parser = argparse.ArgumentParser(prog="tools/test", description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true",
-                        help=f"also what takes hours: {LONG_FUZZ_EACH} s of fuzzing each, mutants, soaks ($STRATO_LONG for tests)")
+                        help=f"also what takes hours: {LONG_FUZZ_EACH} s of fuzzing each, mutants, the coverage of the parsers, "
+                             "soaks ($STRATO_LONG for tests)")
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
