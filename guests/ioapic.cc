@@ -12,13 +12,12 @@
 #include "lib/interrupts.h"
 #include "lib/kvm_clock.h"
 #include "lib/power.h"
+#include "lib/processors.h"
 #include "lib/serial.h"
 #include "lib/virtio_mmio.h"
+#include "lib/virtqueue.h"
 
 using namespace guest;
-
-extern "C" const uint8_t ap_trampoline[];
-extern "C" const uint8_t ap_trampoline_end[];
 
 namespace {
 
@@ -30,14 +29,13 @@ constexpr uint32_t kMostDevices = 82;
 constexpr uint64_t kSecondIoapic = 0xfec10000;
 constexpr uint32_t kFirstSecondGsi = 24;
 constexpr uint32_t kMasked = 1u << 16;
-constexpr uint32_t kVector = 33;  // and the next one
-constexpr uint64_t kTrampoline = 0x10000;
+constexpr uint32_t kVector = 33;             // and the next one
 constexpr uint64_t kRewriteNs = 50'000'000;  // the device gives a rewrite so long
 constexpr uint32_t kStepNs = 20'000;
 constexpr uint32_t kPatience = 250'000;  // steps: 5 s
 
 VirtioMmio devices[kMostDevices];
-SplitRing rings[kMostDevices];
+Virtqueue<8> rings[kMostDevices];
 uint8_t buffer[16];
 uint32_t device_count = 0;
 uint32_t second_count = 0;
@@ -83,19 +81,12 @@ bool wait_for(Condition condition) {
 
 void start(uint32_t index) {
   const VirtioMmio& device = devices[index];
-  SplitRing& ring = rings[index];
   device.write(V::kStatus, 0);
   device.add_status(kVirtioAcknowledge);
   device.add_status(kVirtioDriver);
-  device.set_driver_features(kVirtioVersion1);
+  device.set_driver_features(device.ring_features());
   device.add_status(kVirtioFeaturesOk);
-  ring.clear();
-  device.write(V::kQueueSel, 0);
-  device.write(V::kQueueNum, SplitRing::kSize);
-  device.write64(V::kQueueDesc, reinterpret_cast<uint64_t>(&ring.desc));
-  device.write64(V::kQueueDriver, reinterpret_cast<uint64_t>(&ring.avail));
-  device.write64(V::kQueueDevice, reinterpret_cast<uint64_t>(&ring.used));
-  device.write(V::kQueueReady, 1);
+  set_up_queue(device, 0, rings[index]);
   device.add_status(kVirtioDriverOk);
 }
 
@@ -184,15 +175,8 @@ void start_other_processor() {
   Processors all;
   list_processors(&all);
   if (all.count < 2) return;
-  auto* page = reinterpret_cast<uint8_t*>(kTrampoline);
-  for (const uint8_t* from = ap_trampoline; from != ap_trampoline_end; from++) *page++ = *from;
   processors[1] = all.ids[all.ids[0] == processors[0] ? 1 : 0];
-  send_init(processors[1]);
-  delay_ns(10'000'000);
-  for (int twice = 0; twice < 2; twice++) {
-    send_startup(processors[1], kTrampoline >> 12);
-    delay_ns(200'000);
-  }
+  start_others(all);
   wait_for([] { return processor_count == 2; });
 }
 

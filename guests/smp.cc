@@ -7,16 +7,12 @@
 #include "lib/boot_info.h"
 #include "lib/cpu.h"
 #include "lib/interrupts.h"
+#include "lib/processors.h"
 #include "lib/serial.h"
 
 using namespace guest;
 
-extern "C" const uint8_t ap_trampoline[];
-extern "C" const uint8_t ap_trampoline_end[];
-
 namespace {
-
-constexpr uint64_t kTrampoline = 0x10000;
 
 Processors processors;
 bool use_x2apic = false;
@@ -33,14 +29,6 @@ void print_processor(uint64_t index) {
   const uint32_t leaf1 = cpuid(1).ebx >> 24;
   const uint32_t leaf11 = cpuid(0).eax >= 0xb ? cpuid(0xb, 0).edx : leaf1;
   print_line("cpu=", index, " apic=", uint64_t{apic_id()}, " leaf1=", uint64_t{leaf1}, " leaf11=", uint64_t{leaf11});
-}
-
-template <typename Function>
-void for_each_other(Function f) {
-  const uint32_t self = apic_id();
-  for (size_t i = 0; i < processors.count; i++) {
-    if (processors.ids[i] != self) f(processors.ids[i]);
-  }
 }
 
 }  // namespace
@@ -60,15 +48,8 @@ void guest_main() {
   init_apic(use_x2apic);
   use_x2apic = x2apic_enabled();
 
-  auto* page = reinterpret_cast<uint8_t*>(kTrampoline);
-  for (const uint8_t* from = ap_trampoline; from != ap_trampoline_end; from++) *page++ = *from;
   print_processor(0);
-  for_each_other(send_init);
-  delay_ns(10'000'000);
-  for (int twice = 0; twice < 2; twice++) {
-    for_each_other([](uint32_t id) { send_startup(id, kTrampoline >> 12); });
-    delay_ns(200'000);
-  }
+  start_others(processors);
   const uint64_t wait_ms = word_number("wait-ms", 10000);
   for (uint64_t ms = 0; ms < wait_ms && count_online() < processors.count; ms++) delay_ns(1'000'000);
   print_line("cpus=", processors.count, " online=", uint64_t{count_online()},

@@ -11,8 +11,11 @@
 #include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/power.h"
+#include "lib/processors.h"
+#include "lib/scribbler.h"
 #include "lib/serial.h"
 #include "lib/virtio_mmio.h"
+#include "lib/virtqueue.h"
 
 using namespace guest;
 
@@ -28,8 +31,8 @@ constexpr uint64_t kReadOnly = 1 << 5;
 constexpr uint64_t kDiscard = 1 << 13;
 constexpr uint64_t kWriteZeroes = 1 << 14;
 // SEG_MAX, RO, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, DISCARD, WRITE_ZEROES
-constexpr uint64_t kWanted =
-    kVirtioVersion1 | 1 << 2 | kReadOnly | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | kDiscard | kWriteZeroes;
+constexpr uint64_t kWanted = kVirtioVersion1 | kVirtioPacked | 1 << 2 | kReadOnly | 1 << 6 | 1 << 9 | 1 << 10 |
+                             1 << 11 | kDiscard | kWriteZeroes;
 enum Type : uint32_t { kIn = 0, kOut = 1, kFlush = 4, kGetId = 8, kTypeDiscard = 11, kTypeWriteZeroes = 13 };
 constexpr uint8_t kNoStatus = 0xee;
 
@@ -43,9 +46,9 @@ struct Segment {
 };
 
 VirtioMmio device;
-SplitRingOf<1024> ring;
+Virtqueue<1024> ring;
 Header headers[kBatch];
-volatile uint8_t statuses[kBatch];
+volatile uint8_t statuses[kBatch + kScribbledBytes];
 alignas(4096) uint8_t data[kBatch * kSector];
 Segment segment;
 volatile uint64_t used_interrupts = 0;
@@ -68,14 +71,7 @@ void start() {
   device.add_status(kVirtioDriver);
   device.set_driver_features(device.device_features() & kWanted);
   device.add_status(kVirtioFeaturesOk);
-  ring.clear();
-  device.write(V::kQueueSel, 0);
-  const uint32_t most = device.read(V::kQueueNumMax);
-  device.write(V::kQueueNum, most < ring.kSize ? most : ring.kSize);
-  device.write64(V::kQueueDesc, address(&ring.desc));
-  device.write64(V::kQueueDriver, address(&ring.avail));
-  device.write64(V::kQueueDevice, address(&ring.used));
-  device.write(V::kQueueReady, 1);
+  set_up_queue(device, 0, ring);
   device.add_status(kVirtioDriverOk);
 }
 
@@ -237,7 +233,7 @@ uint64_t buffer_in_hole() {
   return submit_and_wait();
 }
 uint64_t buffer_on_ring() {
-  prepare(0, kIn, 0, address(&ring.used), kSector, true);
+  prepare(0, kIn, 0, ring.device_area(), kSector, true);
   return submit_and_wait();
 }
 
@@ -261,7 +257,7 @@ uint64_t flood_reset() {
     submit_batch(kIn, kBatch, 0);
     if (round % 2 != 0) delay_ns(round * 100'000);
     device.write(V::kStatus, 0);
-    const uint16_t used = ring.used.index;
+    const uint16_t used = ring.used_count();
     // Those that were not read yet are told from those that were, by one word of each.
     uint64_t unread = 0;
     for (uint32_t i = 0; i < kBatch; i++) unread += *sector_word(i);
@@ -269,7 +265,7 @@ uint64_t flood_reset() {
     uint64_t later = 0;
     for (uint32_t i = 0; i < kBatch; i++) later += *sector_word(i);
     if (unread != later) return 1;
-    if (ring.used.index != used) return 2;
+    if (ring.used_count() != used) return 2;
   }
   return 0;
 }
@@ -278,9 +274,51 @@ uint64_t flood_stop_queue() {
   submit_batch(kIn, kBatch, 0);
   device.write(V::kQueueSel, 0);
   device.write(V::kQueueReady, 0);
-  const uint16_t used = ring.used.index;
+  const uint16_t used = ring.used_count();
   delay_ns(1'000'000);
-  return ring.used.index == used ? device.read(V::kQueueReady) : 2;
+  return ring.used_count() == used ? device.read(V::kQueueReady) : 2;
+}
+
+Switch rewriting;
+uint64_t rewriting_random = 1;
+constexpr uint32_t kRewritten = 64;  // requests at a time
+
+// On the second processor: the elements, and the headers that they point to.
+void rewrite_something() {
+  scribble(ring, kRewritten * 3, address(data), sizeof(data), rewriting_random);
+  const uint64_t dice = next_random(rewriting_random);
+  auto& header = const_cast<volatile Header&>(headers[(dice >> 8) % kRewritten]);
+  if (dice % 4 == 0) header.type = (dice >> 32) % 16;
+  if (dice % 4 == 1) header.sector = (dice & 16) != 0 ? (dice >> 32) % 40000 : dice;
+}
+
+// Requests that another processor rewrites while the device reads them.
+uint64_t rewritten() {
+  Processors processors;
+  list_processors(&processors);
+  start_others(processors);
+  rewriting.turn_on();
+  uint64_t requests = 0;
+  uint64_t faults = 0;
+  for (uint32_t round = 0; round < 160; round++) {
+    for (uint32_t slot = 0; slot < kRewritten; slot++) {
+      constexpr uint32_t kTypes[] = {kIn, kOut, kFlush, kTypeWriteZeroes};
+      const uint32_t type = kTypes[(round + slot) % 4];
+      const uint32_t length = type == kFlush ? 0 : type == kTypeWriteZeroes ? sizeof(Segment) : kSector;
+      prepare(slot, type, slot, address(&data[slot * kSector]), length, type == kIn);
+      ring.submit(static_cast<uint16_t>(slot * 3));
+    }
+    requests += kRewritten;
+    notify();
+    for (int i = 0; i < 500 && !ring.answered() && (device.status() & kVirtioNeedsReset) == 0; i++) delay_ns(100'000);
+    if (ring.answered() && (device.status() & kVirtioNeedsReset) == 0) continue;
+    faults++;
+    start();
+  }
+  rewriting.turn_off();
+  start();
+  print_line("rewritten=", requests, " faults=", faults);
+  return 0;
 }
 
 const BadCase kCases[] = {
@@ -313,6 +351,7 @@ const BadCase kCases[] = {
     {"buffer_on_ring", buffer_on_ring},
     {"flood_reset", flood_reset},
     {"flood_stop_queue", flood_stop_queue},
+    {"rewritten", rewritten},
 };
 
 // --- the good driver
@@ -429,6 +468,11 @@ void work(uint64_t batches) {
 }
 
 }  // namespace
+
+extern "C" void guest_start_ap(uint32_t) {
+  rewriting.run(rewrite_something);
+  halt_forever();
+}
 
 void guest_main() {
   init_apic(false);

@@ -15,6 +15,7 @@
 #include "lib/interrupts.h"
 #include "lib/serial.h"
 #include "lib/virtio_mmio.h"
+#include "lib/virtqueue.h"
 
 using namespace guest;
 
@@ -31,7 +32,7 @@ constexpr uint32_t kMaxPorts = 4;
 constexpr uint32_t kMaxQueues = 2 * kMaxPorts + 2;
 constexpr uint32_t kControlIn = 2;
 constexpr uint32_t kControlOut = 3;
-constexpr uint32_t kSlots = SplitRing::kSize;
+constexpr uint32_t kSlots = 8;
 constexpr uint32_t kBufferBytes = 4096;
 constexpr uint16_t kDeviceReady = 0, kPortAdd = 1, kPortReady = 3, kConsolePort = 4, kResize = 5, kPortOpen = 6,
                    kPortName = 7;
@@ -43,8 +44,7 @@ struct Control {
 };
 
 VirtioMmio device;
-SplitRing rings[kMaxQueues];
-uint16_t taken[kMaxQueues];
+Virtqueue<kSlots> rings[kMaxQueues];
 alignas(4096) uint8_t buffers[kMaxQueues][kSlots][kBufferBytes];
 uint32_t queues = 2;
 bool multiport = false;
@@ -77,14 +77,7 @@ void negotiate(uint64_t features) {
   device.add_status(kVirtioFeaturesOk);
 }
 void set_up_queue(uint32_t queue) {
-  rings[queue].clear();
-  taken[queue] = 0;
-  device.write(V::kQueueSel, queue);
-  device.write(V::kQueueNum, kSlots);
-  device.write64(V::kQueueDesc, address(&rings[queue].desc));
-  device.write64(V::kQueueDriver, address(&rings[queue].avail));
-  device.write64(V::kQueueDevice, address(&rings[queue].used));
-  device.write(V::kQueueReady, 1);
+  guest::set_up_queue(device, queue, rings[queue]);
 }
 void notify(uint32_t queue) {
   device.write(V::kQueueNotify, queue);
@@ -99,11 +92,10 @@ void fill(uint32_t queue, uint32_t len) {
   notify(queue);
 }
 bool take(uint32_t queue, uint32_t& slot, uint32_t& len) {
-  SplitRing& ring = rings[queue];
-  if (taken[queue] == ring.used.index) return false;
-  slot = ring.used.ring[taken[queue] % kSlots].id % kSlots;
-  len = ring.used.ring[taken[queue] % kSlots].len;
-  taken[queue]++;
+  UsedChain chain;
+  if (!rings[queue].take(chain)) return false;
+  slot = chain.id % kSlots;
+  len = chain.len;
   return true;
 }
 
@@ -114,7 +106,14 @@ void start(uint64_t features) {
   device.add_status(kVirtioDriverOk);
 }
 uint64_t all_features() {
-  return kVirtioVersion1 | (device.device_features() & (kMultiport | kSize));
+  return device.ring_features() | (device.device_features() & (kMultiport | kSize));
+}
+
+// Long enough for an answer that comes, and bounded where none may come.
+void wait_for_answer_or_reset(uint32_t queue) {
+  for (int i = 0; i < 5000 && !rings[queue].answered() && (device.status() & kVirtioNeedsReset) == 0; i++) {
+    delay_ns(200'000);
+  }
 }
 
 // Waits for the answer.
@@ -123,9 +122,7 @@ void say_bytes(const void* data, uint32_t len) {
   for (uint32_t i = 0; i < len; i++) buffers[kControlOut][0][i] = from[i];
   submit(kControlOut, 0, len);
   notify(kControlOut);
-  for (int i = 0; i < 1000 && !rings[kControlOut].answered() && (device.status() & kVirtioNeedsReset) == 0; i++) {
-    delay_ns(200'000);
-  }
+  wait_for_answer_or_reset(kControlOut);
 }
 void say(uint32_t id, uint16_t event, uint16_t value) {
   const Control control = {id, event, value};
@@ -306,26 +303,26 @@ uint64_t ctrl_port_max() {
     say(id, kPortReady, 1);
     say(id, kPortOpen, 1);
   }
-  return rings[kControlOut].used.index;
+  return rings[kControlOut].used_count();
 }
 uint64_t ctrl_absent_port() {
   begin_quietly();
   say(3, kPortReady, 1);
   say(3, kPortOpen, 1);
-  return rings[kControlOut].used.index;
+  return rings[kControlOut].used_count();
 }
 uint64_t ctrl_early() {
   start(all_features());
   fill(kControlIn, 64);
   say(1, kPortReady, 1);
   say(1, kPortOpen, 1);
-  return rings[kControlIn].used.index;
+  return rings[kControlIn].used_count();
 }
 uint64_t ctrl_short(uint32_t len) {
   begin_quietly();
   const Control control = {1, kPortReady, 1};
   say_bytes(&control, len);
-  return rings[kControlOut].used.index;
+  return rings[kControlOut].used_count();
 }
 uint64_t ctrl_0() {
   return ctrl_short(0);
@@ -339,21 +336,21 @@ uint64_t ctrl_long() {
   message[4] = kPortReady;
   message[6] = 1;
   say_bytes(message, sizeof(message));
-  return rings[kControlOut].used.index;
+  return rings[kControlOut].used_count();
 }
 uint64_t ctrl_writable() {
   begin_quietly();
   rings[kControlOut].set(0, address(buffers[kControlOut][0]), 8, kDescWrite);
   rings[kControlOut].submit(0);
   notify(kControlOut);
-  delay_ns(50'000'000);
-  return rings[kControlOut].used.index;
+  wait_for_answer_or_reset(kControlOut);
+  return rings[kControlOut].used_count();
 }
 uint64_t ctrl_events() {
   begin_quietly();
   constexpr uint16_t kEvents[] = {1, 2, 4, 5, 7, 8, 0x8000, 0xffff};
   for (const uint16_t event : kEvents) say(1, event, 1);
-  return rings[kControlOut].used.index;
+  return rings[kControlOut].used_count();
 }
 uint64_t ctrl_flood() {
   start(all_features());
@@ -361,7 +358,7 @@ uint64_t ctrl_flood() {
     say(0, kDeviceReady, 1);
     say(1, kPortReady, 1);
   }
-  return rings[kControlOut].used.index;
+  return rings[kControlOut].used_count();
 }
 uint64_t ctrl_tiny(uint32_t len) {
   start(all_features());
@@ -384,16 +381,16 @@ uint64_t no_control() {
   notify(kControlIn);
   submit(1, 0, 16);
   notify(1);
-  delay_ns(50'000'000);
-  return rings[1].used.index;
+  wait_for_answer_or_reset(1);
+  return rings[1].used_count();
 }
 uint64_t no_multiport() {
-  start(kVirtioVersion1);
+  start(device.ring_features());
   fill(kControlIn, 64);
   submit(kControlOut, 0, 8);
   notify(kControlOut);
   delay_ns(50'000'000);
-  return rings[kControlIn].used.index + rings[kControlOut].used.index;
+  return rings[kControlIn].used_count() + rings[kControlOut].used_count();
 }
 // Something has been sent to port 1.
 uint64_t rx_no_room() {
@@ -405,8 +402,8 @@ uint64_t rx_no_room() {
   rings[4].set(1, address(buffers[4][1]), 0, kDescWrite);
   rings[4].submit(1);
   notify(4);
-  delay_ns(50'000'000);
-  return rings[4].used.index;
+  wait_for_answer_or_reset(4);
+  return rings[4].used_count();
 }
 // A receive queue that is never filled, while the host sends.
 uint64_t never_filled() {
@@ -420,8 +417,8 @@ uint64_t send_bad(uint64_t addr, uint32_t len, uint16_t flags, uint16_t next) {
   rings[5].set(0, addr, len, flags, next);
   rings[5].submit(0);
   notify(5);
-  delay_ns(50'000'000);
-  return rings[5].used.index;
+  wait_for_answer_or_reset(5);
+  return rings[5].used_count();
 }
 uint64_t tx_writable() {
   return send_bad(address(buffers[5][0]), 16, kDescWrite, 0);
@@ -448,15 +445,15 @@ uint64_t tx_head_beyond() {
   begin_quietly();
   rings[5].submit(kSlots);
   notify(5);
-  delay_ns(50'000'000);
-  return rings[5].used.index;
+  wait_for_answer_or_reset(5);
+  return rings[5].used_count();
 }
 uint64_t tx_avail_jump() {
   begin_quietly();
-  rings[5].avail.index = 999;
+  rings[5].split.avail.index = 999;
   notify(5);
-  delay_ns(50'000'000);
-  return rings[5].used.index;
+  wait_for_answer_or_reset(5);
+  return rings[5].used_count();
 }
 uint64_t rx_hole() {
   begin_quietly();
@@ -465,8 +462,8 @@ uint64_t rx_hole() {
   rings[4].set(0, 0xd0000000, 16, kDescWrite);
   rings[4].submit(0);
   notify(4);
-  delay_ns(50'000'000);
-  return rings[4].used.index;
+  wait_for_answer_or_reset(4);
+  return rings[4].used_count();
 }
 // As much as fits into one chain, to nobody.
 uint64_t tx_huge() {
@@ -476,7 +473,7 @@ uint64_t tx_huge() {
   for (uint32_t queue = 0; queue < queues; queue++) set_up_queue(queue);
   device.add_status(kVirtioDriverOk);
   for (uint32_t i = 0; i < 1024; i++) {
-    table[i] = {0x2000000, 256 << 10, static_cast<uint16_t>(i == 1023 ? 0 : kDescNext), static_cast<uint16_t>(i + 1)};
+    table[i] = rings[5].table_entry(0x2000000, 256 << 10, i == 1023 ? 0 : kDescNext, static_cast<uint16_t>(i + 1));
   }
   rings[5].set(0, address(table), sizeof(table), kDescIndirect);
   rings[5].submit(0);
@@ -504,9 +501,9 @@ uint64_t resets() {
     for (uint32_t slot = 0; slot < kSlots; slot++) submit(5, slot, kBufferBytes);
     notify(5);
     device.write(V::kStatus, 0);
-    const uint16_t used = rings[5].used.index;
+    const uint16_t used = rings[5].used_count();
     delay_ns(100'000);
-    if (rings[5].used.index != used) return 1;
+    if (rings[5].used_count() != used) return 1;
   }
   return 0;
 }

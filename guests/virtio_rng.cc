@@ -3,15 +3,18 @@
 // `rng=end`.
 // Words: bytes=N (64; at most 1024); end=reset (instead of power-off); bad=CASE: what a hostile driver does first (see
 // kCases); the device is then reset and has to give bytes as to any other. What the driver sees of its fault is
-// `bad=CASE STATUS VALUE`.
+// `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
 #include "lib/apic.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
 #include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/power.h"
+#include "lib/processors.h"
+#include "lib/scribbler.h"
 #include "lib/serial.h"
 #include "lib/virtio_mmio.h"
+#include "lib/virtqueue.h"
 
 using namespace guest;
 
@@ -24,8 +27,8 @@ constexpr uint32_t kWaitNs = 200'000'000;
 constexpr uint32_t kTableEntries = 1024;
 
 VirtioMmio device;
-SplitRing ring;
-uint8_t buffer[1024];
+Virtqueue<8> ring;
+uint8_t buffer[1024 + kScribbledBytes];
 alignas(16) SplitDesc table[kTableEntries];
 volatile uint64_t interrupts = 0;
 
@@ -47,19 +50,9 @@ void negotiate(uint64_t features) {
   device.add_status(kVirtioFeaturesOk);
 }
 
-void set_up_queue(uint32_t size, uint64_t desc) {
-  ring.clear();
-  device.write(V::kQueueSel, 0);
-  device.write(V::kQueueNum, size);
-  device.write64(V::kQueueDesc, desc);
-  device.write64(V::kQueueDriver, address(&ring.avail));
-  device.write64(V::kQueueDevice, address(&ring.used));
-  device.write(V::kQueueReady, 1);
-}
-
-void start(uint64_t features = kVirtioVersion1) {
-  negotiate(features);
-  set_up_queue(SplitRing::kSize, address(&ring.desc));
+void start(uint64_t more_features = 0) {
+  negotiate(device.ring_features() | more_features);
+  set_up_queue(device, 0, ring);
   device.add_status(kVirtioDriverOk);
 }
 
@@ -133,19 +126,19 @@ uint64_t absent_queue() {
   device.write(V::kQueueReady, 1);
   return device.read(V::kQueueNumMax);
 }
-uint64_t queue_of(uint32_t size, uint64_t desc) {
-  negotiate(kVirtioVersion1);
-  set_up_queue(size, desc);
+uint64_t queue_of(uint32_t size, uint64_t desc = 0) {
+  negotiate(device.ring_features());
+  set_up_queue(device, 0, ring, size, desc);
   return device.read(V::kQueueReady);
 }
 uint64_t queue_0() {
-  return queue_of(0, address(&ring.desc));
+  return queue_of(0);
 }
 uint64_t queue_3() {
-  return queue_of(3, address(&ring.desc));
+  return queue_of(3);
 }
 uint64_t queue_32769() {
-  return queue_of(32769, address(&ring.desc));
+  return queue_of(32769);
 }
 uint64_t ring_outside() {
   return queue_of(8, 0xd0000000);
@@ -154,7 +147,8 @@ uint64_t ring_on_device() {
   return queue_of(8, device.base);
 }
 uint64_t ring_overlap() {
-  return queue_of(8, address(&ring.avail) & ~uint64_t{15});
+  start();
+  return queue_of(8, ring.driver_area() & ~uint64_t{15});
 }
 
 uint64_t desc_loop() {
@@ -165,7 +159,7 @@ uint64_t desc_loop() {
 }
 uint64_t head_beyond() {
   start();
-  return submit_and_wait(SplitRing::kSize);
+  return submit_and_wait(ring.kSize);
 }
 uint64_t next_beyond() {
   start();
@@ -174,7 +168,7 @@ uint64_t next_beyond() {
 }
 uint64_t avail_jump() {
   start();
-  ring.avail.index = 999;
+  ring.split.avail.index = 999;
   return submit_and_wait(0);
 }
 uint64_t hole() {
@@ -194,7 +188,7 @@ uint64_t wrapping() {
 }
 uint64_t over_the_ring() {  // the answer would go to the ring itself
   start();
-  ring.set(0, address(&ring.used), 16, kDescWrite);
+  ring.set(0, ring.device_area(), 16, kDescWrite);
   return submit_and_wait(0);
 }
 uint64_t writable_first() {
@@ -216,11 +210,12 @@ uint64_t zero_length() {
 // `last`: bytes of the last of 1024 pieces, the others have 4 MiB. All lie on the same memory.
 uint64_t indirect(uint32_t last) {
   constexpr uint32_t kPiece = 4 << 20;
-  start(kVirtioVersion1 | kVirtioIndirect);
+  start(kVirtioIndirect);
   for (uint32_t i = 0; i < kTableEntries; i++) {
     const bool at_end = i + 1 == kTableEntries;
-    table[i] = {0x2000000, at_end ? last : kPiece, static_cast<uint16_t>(at_end ? kDescWrite : kDescWrite | kDescNext),
-                static_cast<uint16_t>(i + 1)};
+    table[i] = ring.table_entry(0x2000000, at_end ? last : kPiece,
+                                static_cast<uint16_t>(at_end ? kDescWrite : kDescWrite | kDescNext),
+                                static_cast<uint16_t>(i + 1));
   }
   ring.set(0, address(table), sizeof(table), kDescIndirect);
   return submit_and_wait(0);
@@ -232,14 +227,103 @@ uint64_t four_gib() {
   return indirect(4 << 20);
 }
 uint64_t odd_table() {
-  start(kVirtioVersion1 | kVirtioIndirect);
+  start(kVirtioIndirect);
   ring.set(0, address(table), 17, kDescIndirect);
   return submit_and_wait(0);
+}
+uint64_t indirect_in_chain() {
+  start(kVirtioIndirect);
+  table[0] = ring.table_entry(address(buffer), 16, kDescWrite, 0);
+  ring.set(0, address(table), sizeof(SplitDesc), kDescIndirect | kDescNext, 1);
+  ring.set(1, address(buffer), 16, kDescWrite);
+  return submit_and_wait(0);
+}
+uint64_t indirect_in_table() {
+  start(kVirtioIndirect);
+  table[0] = ring.table_entry(address(table), sizeof(SplitDesc), kDescIndirect, 0);
+  ring.set(0, address(table), sizeof(SplitDesc), kDescIndirect);
+  return submit_and_wait(0);
+}
+// Of the round before: no answer, no fault, and the right one afterwards is found.
+uint64_t wrong_wrap() {
+  start();
+  ring.set(0, address(buffer), 16, kDescWrite);
+  ring.packed.avail_wrap = false;
+  ring.submit(0);
+  notify();
+  delay_ns(kWaitNs / 10);
+  const uint64_t lies_answered = ring.used_count();
+  ring.packed.avail = 0;
+  ring.packed.avail_wrap = true;
+  ring.submitted = 0;
+  return lies_answered << 32 | submit_and_wait(0);
+}
+// A chain whose second element is of another round.
+uint64_t wrap_in_chain() {
+  start();
+  ring.set(0, address(buffer), 16, kDescWrite | kDescNext, 1);
+  ring.set(1, address(buffer), 16, kDescWrite);
+  ring.submit(0);
+  ring.packed.ring[1].flags = kDescWrite | kDescUsed;
+  notify();
+  wait_for_answer_or_reset();
+  return ring.used_count();
+}
+uint64_t id_beyond() {
+  start();
+  ring.set(0, address(buffer), 16, kDescWrite);
+  ring.packed.elements[0xffff % ring.kSize] = 1;
+  ring.submit(0);
+  ring.packed.ring[0].id = 0xffff;
+  notify();
+  wait_for_answer_or_reset();
+  return uint64_t{ring.packed.ring[0].id} << 32 | ring.last_length();
+}
+// Wishes for notification of no known kind, and of a place that the ring has not.
+uint64_t event_beyond() {
+  uint64_t answers = 0;
+  for (uint16_t flags = 2; flags < 5; flags++) {
+    start(kVirtioEventIdx);
+    ring.packed.driver_event.offset = 0x7fff;
+    ring.packed.driver_event.flags = flags;
+    ring.set(0, address(buffer), 16, kDescWrite);
+    answers += submit_and_wait(0);
+  }
+  return answers;
+}
+Switch rewriting;
+uint64_t rewriting_random = 1;
+
+// Requests that another processor rewrites while the device reads them.
+uint64_t rewritten() {
+  Processors processors;
+  list_processors(&processors);
+  start();
+  start_others(processors);
+  rewriting.turn_on();
+  uint64_t requests = 0;
+  uint64_t faults = 0;
+  for (uint32_t round = 0; round < 1250; round++) {
+    for (uint16_t head = 0; head < ring.kSize; head++) {
+      ring.set(head, address(buffer), 64, kDescWrite);
+      ring.submit(head);
+    }
+    requests += ring.kSize;
+    notify();
+    for (int i = 0; i < 100 && !ring.answered() && (device.status() & kVirtioNeedsReset) == 0; i++) delay_ns(100'000);
+    if (ring.answered() && (device.status() & kVirtioNeedsReset) == 0) continue;
+    faults++;
+    start();
+  }
+  rewriting.turn_off();
+  start();
+  print_line("rewritten=", requests, " faults=", faults);
+  return 0;
 }
 uint64_t resets() {
   for (int i = 0; i < 300; i++) {
     start();
-    for (uint16_t head = 0; head < SplitRing::kSize; head++) {
+    for (uint16_t head = 0; head < ring.kSize; head++) {
       ring.set(head, address(buffer), sizeof(buffer), kDescWrite);
       ring.submit(head);
     }
@@ -247,11 +331,11 @@ uint64_t resets() {
     device.write(V::kStatus, 0);
     // §2.1.2: not a byte may change any more.
     for (uint8_t& byte : buffer) byte = 0;
-    const uint16_t used = ring.used.index;
+    const uint16_t used = ring.used_count();
     for (const uint8_t& byte : buffer) {
       if (*const_cast<const volatile uint8_t*>(&byte) != 0) return 1;
     }
-    if (ring.used.index != used) return 2;
+    if (ring.used_count() != used) return 2;
   }
   return 0;
 }
@@ -285,6 +369,13 @@ const BadCase kCases[] = {
     {"four_gib_less_1", four_gib_less_1},
     {"four_gib", four_gib},
     {"odd_table", odd_table},
+    {"indirect_in_chain", indirect_in_chain},
+    {"indirect_in_table", indirect_in_table},
+    {"wrong_wrap", wrong_wrap},
+    {"wrap_in_chain", wrap_in_chain},
+    {"id_beyond", id_beyond},
+    {"event_beyond", event_beyond},
+    {"rewritten", rewritten},
     {"resets", resets},
 };
 
@@ -311,6 +402,11 @@ void ask(uint64_t number, uint32_t bytes) {
 }
 
 }  // namespace
+
+extern "C" void guest_start_ap(uint32_t) {
+  rewriting.run([] { scribble(ring, ring.kSize, address(buffer), sizeof(buffer), rewriting_random); });
+  halt_forever();
+}
 
 void guest_main() {
   init_apic(false);

@@ -1,5 +1,4 @@
-// A driver's side of virtio-mmio and of a split ring, as small as tests need it; it checks nothing and can lie. Spec:
-// virtio 1.2 §4.2, §2.7.
+// A driver's side of virtio-mmio, as small as tests need it; it checks nothing and can lie. Spec: virtio 1.2 §4.2.
 #pragma once
 #include <cstdint>
 
@@ -13,12 +12,10 @@ inline constexpr uint32_t kVirtioDriverOk = 4;
 inline constexpr uint32_t kVirtioFeaturesOk = 8;
 inline constexpr uint32_t kVirtioNeedsReset = 64;
 
-inline constexpr uint16_t kDescNext = 1;
-inline constexpr uint16_t kDescWrite = 2;
-inline constexpr uint16_t kDescIndirect = 4;
-
 inline constexpr uint64_t kVirtioVersion1 = uint64_t{1} << 32;
 inline constexpr uint64_t kVirtioIndirect = uint64_t{1} << 28;
+inline constexpr uint64_t kVirtioEventIdx = uint64_t{1} << 29;
+inline constexpr uint64_t kVirtioPacked = uint64_t{1} << 34;
 
 struct VirtioMmio {
   // Registers, by their offsets.
@@ -42,57 +39,13 @@ struct VirtioMmio {
   uint32_t status() const { return read(kStatus); }
   void add_status(uint32_t bits) const { write(kStatus, status() | bits); }
   uint64_t device_features() const;
+  // Packed rings where they are offered.
+  uint64_t ring_features() const { return kVirtioVersion1 | (device_features() & kVirtioPacked); }
   void set_driver_features(uint64_t features) const;
 };
 
 // The first virtio_mmio.device= argument of the command line; prints `device=BASE GSI ID` and `features=`, or
 // `device=none`.
 VirtioMmio find_virtio_mmio();
-
-struct SplitDesc {
-  uint64_t addr;
-  uint32_t len;
-  uint16_t flags;
-  uint16_t next;
-};
-
-// A ring of `kElements`, a power of two.
-template <uint32_t kElements>
-struct SplitRingOf {
-  static constexpr uint32_t kSize = kElements;
-
-  alignas(4096) volatile SplitDesc desc[kSize];
-  struct {
-    uint16_t flags, index, ring[kSize], used_event;
-  } volatile avail;
-  struct alignas(4) {
-    uint16_t flags, index;
-    struct {
-      uint32_t id, len;
-    } ring[kSize];
-    uint16_t avail_event;
-  } volatile used;
-
-  void clear() {
-    static_assert(sizeof(*this) % sizeof(uint64_t) == 0);
-    auto* words = reinterpret_cast<volatile uint64_t*>(this);
-    for (size_t i = 0; i < sizeof(*this) / sizeof(uint64_t); i++) words[i] = 0;
-  }
-  void set(uint32_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next = 0) {
-    desc[index].addr = addr;
-    desc[index].len = len;
-    desc[index].flags = flags;
-    desc[index].next = next;
-  }
-  // Without a notification.
-  void submit(uint16_t head) {
-    avail.ring[avail.index % kSize] = head;
-    asm volatile("" ::: "memory");  // x86 keeps stores in order
-    avail.index = static_cast<uint16_t>(avail.index + 1);
-  }
-  bool answered() const { return used.index == avail.index; }
-  uint32_t last_length() const { return used.ring[(used.index - 1u) % kSize].len; }
-};
-using SplitRing = SplitRingOf<8>;
 
 }  // namespace guest

@@ -79,7 +79,8 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioBlkConfig config, co
   }
   if (!drive->throttle_group.empty()) {
     const std::string property = fmt::format("drive={}: throttling.group", config.drive);
-    STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, property, drive->throttle_group));
+    [[maybe_unused]] const ThrottleGroupConfig* group =
+        STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, property, drive->throttle_group));
   }
   return std::make_unique<BlockPlan>(std::move(config), *drive);
 }

@@ -42,7 +42,8 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_any(DeviceConfig config, const De
 
 Result<> check_iothread(const VirtioDeviceConfig& device, std::span<const BackendConfig> backends) {
   if (device.iothread.empty()) return {};
-  STRATO_TRY(find_backend<IothreadConfig>(backends, "iothread", device.iothread));
+  [[maybe_unused]] const IothreadConfig* iothread =
+      STRATO_TRY(find_backend<IothreadConfig>(backends, "iothread", device.iothread));
   return {};
 }
 

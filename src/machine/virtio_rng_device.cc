@@ -45,7 +45,8 @@ class RngPlan final : public VirtioDevicePlan {
 Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioRngConfig config, const DevicePlanContext& context) {
   const RngRandomConfig* source = STRATO_TRY(find_backend<RngRandomConfig>(context.backends, "rng", config.rng));
   if (!config.throttle_group.empty()) {
-    STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, "throttle-group", config.throttle_group));
+    [[maybe_unused]] const ThrottleGroupConfig* group =
+        STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, "throttle-group", config.throttle_group));
   }
   return std::make_unique<RngPlan>(std::move(config), *source);
 }

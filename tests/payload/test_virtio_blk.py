@@ -1,5 +1,6 @@
 """virtio_blk: a driver on virtio-mmio keeps its data on a disk, whatever it or another did to the device before."""
 import os
+import re
 import subprocess
 import time
 
@@ -104,11 +105,12 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("packed", ["off", "on"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, tmp_path, case):
+def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, tmp_path, case, packed):
     said, status, value = CASES[case]
     path = image(tmp_path)
-    vmm = start_vmm(*disk(path, "discard=unmap"), kernel=guest("virtio_blk"), append=f"bad={case}")
+    vmm = start_vmm(*disk(path, "discard=unmap", f"packed={packed}"), kernel=guest("virtio_blk"), append=f"bad={case}")
     assert vmm.wait() == 0, vmm.stderr()
     assert f"bad={case} {status:#x} {value:#x}\n" in vmm.text()
     check_good(vmm.text())
@@ -120,6 +122,16 @@ def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, tmp_pa
     else:
         assert "refused: " + said in errors or "blk0: " + said in errors
     assert len(errors.splitlines()) <= 100 and len(errors) <= 16384
+
+
+@pytest.mark.parametrize("packed", ["off", "on"])
+def test_requests_that_another_processor_rewrites_harm_nobody(start_vmm, tmp_path, packed):
+    vmm = start_vmm(*disk(image(tmp_path), "discard=unmap", f"packed={packed}"), kernel=guest("virtio_blk"), append="bad=rewritten", smp=2)
+    assert vmm.wait() == 0, vmm.stderr()
+    assert f"bad=rewritten {OK:#x} 0x0\n" in vmm.text()
+    requests, faults = re.search(r"rewritten=(\d+) faults=(\d+)\n", vmm.text()).groups()
+    assert int(requests) >= 10000 and int(faults) > 0
+    check_good(vmm.text())
 
 
 def test_a_read_only_disk_is_read_and_not_written(start_vmm, tmp_path):
@@ -159,13 +171,15 @@ def done(vmm):
     return vmm.text().count("done=")
 
 
-def test_steady_work_is_all_there_at_the_end(start_vmm, tmp_path):
-    vmm = run_to_end(start_vmm, *disk(image(tmp_path)), kernel=guest("virtio_blk"), append="work=40")
+@pytest.mark.parametrize("packed", ["off", "on"])
+def test_steady_work_is_all_there_at_the_end(start_vmm, tmp_path, packed):
+    vmm = run_to_end(start_vmm, *disk(image(tmp_path), "", f"packed={packed}"), kernel=guest("virtio_blk"), append="work=40")
     assert vmm.values()["verify"] == "0" and vmm.values()["errors"] == "0"
 
 
-def test_stop_and_cont_in_the_middle_of_io_lose_nothing(start_vmm, tmp_path):
-    vmm = start_vmm(*disk(image(tmp_path)), kernel=guest("virtio_blk"), append="work=60")
+@pytest.mark.parametrize("packed", ["off", "on"])
+def test_stop_and_cont_in_the_middle_of_io_lose_nothing(start_vmm, tmp_path, packed):
+    vmm = start_vmm(*disk(image(tmp_path), "", f"packed={packed}"), kernel=guest("virtio_blk"), append="work=60")
     for count in range(1, 40, 4):
         vmm.wait_for(rf"done={count}\n")
         vmm.qmp.command("stop")
@@ -177,7 +191,7 @@ def test_stop_and_cont_in_the_middle_of_io_lose_nothing(start_vmm, tmp_path):
     assert vmm.values()["verify"] == "0" and vmm.values()["errors"] == "0"
 
 
-@pytest.mark.parametrize("packed, limit", [("off", ""), ("off", "throttling.iops-total=2000")])
+@pytest.mark.parametrize("packed, limit", [("off", ""), ("on", ""), ("off", "throttling.iops-total=2000")])
 def test_saved_in_the_middle_of_io_it_goes_on_elsewhere(start_vmm, tmp_path, packed, limit):
     path = image(tmp_path)
     options = disk(path, limit, f"packed={packed}")

@@ -41,7 +41,16 @@ CASES = {
     "four_gib_less_1": (None, OK, 65536),
     "four_gib": ("", NEEDS_RESET, 0),
     "odd_table": ("", NEEDS_RESET, 0),
+    "indirect_in_chain": ("", NEEDS_RESET, 0),
+    "indirect_in_table": ("", NEEDS_RESET, 0),
     "resets": (None, 0, 0),
+}
+SPLIT_ONLY = ("queue_3", "head_beyond", "next_beyond", "avail_jump")
+PACKED = {case: result for case, result in CASES.items() if case not in SPLIT_ONLY} | {
+    "wrong_wrap": (None, OK, 16),
+    "wrap_in_chain": ("", NEEDS_RESET, 0),
+    "id_beyond": (None, OK, 0xffff << 32 | 16),  # a driver may name its buffers as it likes
+    "event_beyond": (None, OK, 48),
 }
 
 
@@ -100,9 +109,10 @@ def test_a_device_runs_on_the_thread_that_it_names(start_vmm):
 
 
 @pytest.mark.parametrize("packed", ["on", "off"])
-def test_packed_rings_are_offered_when_asked_for(start_vmm, packed):
+def test_packed_rings_are_offered_when_asked_for_and_serve_as_well(start_vmm, packed):
     vmm = run_to_end(start_vmm, *DEVICE[:-1], DEVICE[-1] + f",packed={packed}", kernel=guest("virtio_rng"))
     assert int(vmm.values()["features"], 16) >> 34 & 1 == (packed == "on")
+    check_answers(vmm.text())
 
 
 def test_a_machine_that_has_not_run_is_saved_with_its_device(start_vmm, tmp_path):
@@ -142,10 +152,10 @@ def test_devices_of_a_throttle_group_share_its_limit(start_vmm):
     assert time.monotonic() - began > 0.8
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, case):
-    said, status, value = CASES[case]
-    vmm = start_vmm(*DEVICE, kernel=guest("virtio_rng"), append=f"bad={case}")
+@pytest.mark.parametrize("packed, case", [*(("off", case) for case in CASES), *(("on", case) for case in PACKED)])
+def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, packed, case):
+    said, status, value = (PACKED if packed == "on" else CASES)[case]
+    vmm = start_vmm(*DEVICE[:-1], DEVICE[-1] + f",packed={packed}", kernel=guest("virtio_rng"), append=f"bad={case}")
     assert vmm.wait() == 0, vmm.stderr()
     assert f"bad={case} {status:#x} {value:#x}\n" in vmm.text()
     check_answers(vmm.text())
@@ -155,6 +165,16 @@ def test_a_hostile_driver_harms_nobody_and_the_device_recovers(start_vmm, case):
     else:
         assert "refused: " + said in errors or "rng0dev: " + said in errors
     assert len(errors.splitlines()) <= 100 and len(errors) <= 16384
+
+
+@pytest.mark.parametrize("packed", ["off", "on"])
+def test_requests_that_another_processor_rewrites_harm_nobody(start_vmm, packed):
+    vmm = start_vmm(*DEVICE[:-1], DEVICE[-1] + f",packed={packed}", kernel=guest("virtio_rng"), append="bad=rewritten", smp=2)
+    assert vmm.wait() == 0, vmm.stderr()
+    assert f"bad=rewritten {OK:#x} 0x0\n" in vmm.text()
+    requests, faults = re.search(r"rewritten=(\d+) faults=(\d+)\n", vmm.text()).groups()
+    assert int(requests) >= 10000 and int(faults) > 0
+    check_answers(vmm.text())
 
 
 def test_a_request_that_waits_is_saved_and_answered_after_the_restore(start_vmm, tmp_path):
