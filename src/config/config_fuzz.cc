@@ -1,6 +1,7 @@
 // The whole command line, one word per line: no input may crash, and what is accepted keeps its promises.
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -73,10 +74,7 @@ void check_tables(const strato::VmConfig& config) {
   }
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const std::vector<std::string_view> words = lines({reinterpret_cast<const char*>(data), size});
+void run(std::span<const std::string_view> words) {
   const strato::Result<strato::ParsedCommandLine> parsed = strato::parse_command_line(words);
   if (!parsed) {
     STRATO_ASSERT(!parsed.error().text().empty());
@@ -86,5 +84,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     check(*config);
     check_tables(*config);
   }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  std::vector<std::string_view> words = lines({reinterpret_cast<const char*>(data), size});
+  run(words);
+  // Without it most are refused for the lack of it.
+  words.insert(words.begin(), {"-kernel", "k"});
+  run(words);
   return 0;
 }

@@ -53,6 +53,11 @@ void step(FuzzedDataProvider& data, std::unique_ptr<Serial16550>& serial, FakeCh
       break;
     case 5: {
       // A step of a life cycle; a guest that waited for an edge must get one after the restore.
+      if (data.ConsumeBool()) {
+        bool paused = false;
+        serial->pause([&paused] { paused = true; });
+        STRATO_ASSERT(paused && chardev.type("x") == 0);
+      }
       const auto saved = serial->save();
       const auto state = state::from_bytes<Serial16550State>(*saved);
       STRATO_ASSERT(state.has_value() && *state == serial->state());

@@ -176,9 +176,21 @@ class Session {
     drivers_[2].take_used();
   }
 
+  // As the transport does; the emergency character comes out of port 0.
+  void write_config() {
+    const std::array<std::byte, 8> data{std::byte{'e'}, std::byte{'e'}, std::byte{'e'}, std::byte{'e'},
+                                        std::byte{'e'}, std::byte{'e'}, std::byte{'e'}, std::byte{'e'}};
+    const auto bytes = size_t{1} << input_.ConsumeIntegralInRange<int>(0, 3);
+    const auto offset = input_.ConsumeIntegralInRange<uint64_t>(0, console_->config().size());
+    const std::string other = chardevs_[1].output;
+    if (!console_->config().write(offset, std::span(data).first(bytes))) return;
+    console_->config_written(offset, bytes);
+    STRATO_ASSERT(chardevs_[1].output == other);
+  }
+
   void act() {
     FakeChardev& chardev = chardevs_[input_.ConsumeBool() ? 1 : 0];
-    switch (input_.ConsumeIntegralInRange<int>(0, 10)) {
+    switch (input_.ConsumeIntegralInRange<int>(0, 11)) {
       case 0:
       case 1:
         return submit(input_.ConsumeIntegralInRange<size_t>(0, kQueues - 1));
@@ -209,6 +221,8 @@ class Session {
         return pause_and_restore();
       case 9:
         return converse();
+      case 10:
+        return write_config();
       default:
         return restart();
     }

@@ -288,7 +288,9 @@ class Session {
                                                : input_.ConsumeIntegral<uint64_t>();
     const auto len =
         input_.ConsumeBool() ? 16 * input_.ConsumeIntegralInRange<uint32_t>(0, 8) : input_.ConsumeIntegral<uint32_t>();
-    switch (input_.ConsumeIntegralInRange<int>(0, 4)) {
+    switch (input_.ConsumeIntegralInRange<int>(0, 5)) {
+      case 5:
+        return make_odd(config);
       case 0:
         if (!options_.packed) return driver_.publish(value());
         return driver_.put_packed_desc(index, addr, len, value(), value());
@@ -307,6 +309,53 @@ class Session {
         return driver_.put(input_.ConsumeIntegralInRange<uint64_t>(options_.base, options_.base + 0x8000),
                            le64(input_.ConsumeIntegral<uint64_t>()));
     }
+  }
+
+  // A queue that no driver set up like that, or a saved one that somebody has changed: refused, or as good as another.
+  void make_odd(QueueConfig config) {
+    const auto value = [this] { return input_.ConsumeIntegral<uint16_t>(); };
+    const auto address = [this] {
+      return input_.ConsumeBool() ? input_.ConsumeIntegralInRange<uint64_t>(0, kMiB)
+                                  : input_.ConsumeIntegral<uint64_t>();
+    };
+    QueueProgress progress = QueueProgress::initial(config.packed);
+    switch (input_.ConsumeIntegralInRange<int>(0, 5)) {
+      case 0:
+        config.size = input_.ConsumeBool() ? value() : input_.ConsumeIntegral<uint32_t>();
+        break;
+      case 1:
+        config.desc = address();
+        break;
+      case 2:
+        config.driver = address();
+        break;
+      case 3:
+        config.device = address();
+        break;
+      case 4:
+        progress.broken = true;
+        break;
+      default:
+        progress.next_avail = value();
+        progress.next_used = value();
+    }
+    for (int i = input_.ConsumeIntegralInRange<int>(0, 3); i > 0; --i) {
+      UnfinishedChain& chain = progress.unfinished.emplace_back();
+      chain.head = input_.ConsumeBool() ? value() % 70 : value();
+      chain.descriptors = input_.ConsumeBytes<uint8_t>(input_.ConsumeIntegralInRange<size_t>(0, 3) * 16);
+      if (input_.ConsumeIntegral<uint8_t>() == 0xff) chain.descriptors.push_back(0);
+    }
+    GuestResult<Queue> made = Queue::create(ram_.memory(), config, progress);
+    if (!made) return;
+    STRATO_ASSERT(made->broken() == progress.broken);
+    for (int i = 0; i < 4; ++i) {
+      GuestResult<std::optional<Chain>> popped = made->pop();
+      if (!popped || !*popped) return;
+      Chain chain = **std::move(popped);
+      use(chain);
+      made->push_used(std::move(chain), 0);
+    }
+    static_cast<void>(made->publish());
   }
 
   GuestRam& ram_;
