@@ -2,6 +2,7 @@
 // `capacity=SECTORS`, `id=SERIAL`, then the status of each request, and `blk=end`.
 // Words: bad=CASE: what a hostile driver does first (see kCases); the device is then reset and has to work as for any
 // other driver. What the driver sees of its fault is `bad=CASE STATUS VALUE`.
+// queues=N (1; at most 4): batches of work take turns on them.
 // work=N: instead writes N batches of kBatch sectors, each a pattern that names sector and batch, flushes after each,
 // prints `done=BATCH` and reads all back at the end: `verify=WRONG` sectors, `errors=N` requests that failed.
 // resize: waits for a configuration interrupt and prints `resized=SECTORS`. end=reset: instead of power-off.
@@ -46,7 +47,9 @@ struct Segment {
 };
 
 VirtioMmio device;
-Virtqueue<1024> ring;
+constexpr uint32_t kMaxQueues = 4;
+Virtqueue<1024> rings[kMaxQueues];
+uint32_t queue = 0;  // the one in use
 Header headers[kBatch];
 volatile uint8_t statuses[kBatch + kScribbledBytes];
 alignas(4096) uint8_t data[kBatch * kSector];
@@ -56,6 +59,10 @@ volatile uint64_t config_interrupts = 0;
 
 uint64_t address(const volatile void* object) {
   return reinterpret_cast<uint64_t>(object);
+}
+
+Virtqueue<1024>& ring() {
+  return rings[queue];
 }
 
 void on_device() {
@@ -71,7 +78,9 @@ void start() {
   device.add_status(kVirtioDriver);
   device.set_driver_features(device.device_features() & kWanted);
   device.add_status(kVirtioFeaturesOk);
-  set_up_queue(device, 0, ring);
+  const uint64_t queues = word_number("queues", 1);
+  for (uint32_t i = 0; i < queues && i < kMaxQueues; i++) set_up_queue(device, i, rings[i]);
+  queue = 0;
   device.add_status(kVirtioDriverOk);
 }
 
@@ -84,22 +93,22 @@ uint64_t capacity() {
 }
 
 void notify() {
-  device.write(V::kQueueNotify, 0);
+  device.write(V::kQueueNotify, queue);
 }
 
 // Long enough for an answer that comes, and bounded where none may come.
 void wait_for_answer_or_reset() {
-  for (int i = 0; i < 10000 && !ring.answered() && (device.status() & kVirtioNeedsReset) == 0; i++) {
+  for (int i = 0; i < 10000 && !ring().answered() && (device.status() & kVirtioNeedsReset) == 0; i++) {
     delay_ns(kWaitNs / 10000);
   }
 }
 
 // What came back: the status and the length of the used element.
 uint64_t submit_and_wait() {
-  ring.submit(0);
+  ring().submit(0);
   notify();
   wait_for_answer_or_reset();
-  return statuses[0] | (ring.answered() ? static_cast<uint64_t>(ring.last_length()) << 8 : 0);
+  return statuses[0] | (ring().answered() ? static_cast<uint64_t>(ring().last_length()) << 8 : 0);
 }
 
 void set_header(uint32_t slot, uint32_t type, uint64_t sector) {
@@ -112,10 +121,10 @@ void prepare(uint32_t slot, uint32_t type, uint64_t sector, uint64_t at, uint32_
   const auto first = static_cast<uint16_t>(slot * 3);
   const auto flags = static_cast<uint16_t>(device_writes ? kDescNext | kDescWrite : kDescNext);
   set_header(slot, type, sector);
-  ring.set(first, address(&headers[slot]), sizeof(Header), kDescNext,
-           static_cast<uint16_t>(length != 0 ? first + 1 : first + 2));
-  ring.set(first + 1u, at, length, flags, static_cast<uint16_t>(first + 2));
-  ring.set(first + 2u, address(&statuses[slot]), 1, kDescWrite);
+  ring().set(first, address(&headers[slot]), sizeof(Header), kDescNext,
+             static_cast<uint16_t>(length != 0 ? first + 1 : first + 2));
+  ring().set(first + 1u, at, length, flags, static_cast<uint16_t>(first + 2));
+  ring().set(first + 2u, address(&statuses[slot]), 1, kDescWrite);
 }
 
 uint64_t request(uint32_t type, uint64_t sector, uint32_t length, bool device_writes) {
@@ -169,39 +178,39 @@ uint64_t zeroes_odd() {
 }
 uint64_t no_status() {
   set_header(0, kOut, 0);
-  ring.set(0, address(&headers[0]), sizeof(Header), kDescNext, 1);
-  ring.set(1, address(data), kSector, 0);
+  ring().set(0, address(&headers[0]), sizeof(Header), kDescNext, 1);
+  ring().set(1, address(data), kSector, 0);
   return submit_and_wait();
 }
 uint64_t status_readable() {
   set_header(0, kOut, 0);
-  ring.set(0, address(&headers[0]), sizeof(Header), kDescNext, 1);
-  ring.set(1, address(data), kSector, kDescNext, 2);
-  ring.set(2, address(&statuses[0]), 1, 0);
+  ring().set(0, address(&headers[0]), sizeof(Header), kDescNext, 1);
+  ring().set(1, address(data), kSector, kDescNext, 2);
+  ring().set(2, address(&statuses[0]), 1, 0);
   return submit_and_wait();
 }
 // In one piece with the data, as its last byte.
 uint64_t status_joined() {
   data[kSector] = kNoStatus;
   set_header(0, kIn, 0);
-  ring.set(0, address(&headers[0]), sizeof(Header), kDescNext, 1);
-  ring.set(1, address(data), kSector + 1, kDescWrite);
+  ring().set(0, address(&headers[0]), sizeof(Header), kDescNext, 1);
+  ring().set(1, address(data), kSector + 1, kDescWrite);
   submit_and_wait();
-  return *const_cast<const volatile uint8_t*>(&data[kSector]) | static_cast<uint64_t>(ring.last_length()) << 8;
+  return *const_cast<const volatile uint8_t*>(&data[kSector]) | static_cast<uint64_t>(ring().last_length()) << 8;
 }
 uint64_t header_split() {
   set_header(0, kIn, 0);
-  ring.set(0, address(&headers[0]), 3, kDescNext, 1);
-  ring.set(1, address(&headers[0]) + 3, 6, kDescNext, 2);
-  ring.set(2, address(&headers[0]) + 9, 7, kDescNext, 3);
-  ring.set(3, address(data), kSector, kDescNext | kDescWrite, 4);
-  ring.set(4, address(&statuses[0]), 1, kDescWrite);
+  ring().set(0, address(&headers[0]), 3, kDescNext, 1);
+  ring().set(1, address(&headers[0]) + 3, 6, kDescNext, 2);
+  ring().set(2, address(&headers[0]) + 9, 7, kDescNext, 3);
+  ring().set(3, address(data), kSector, kDescNext | kDescWrite, 4);
+  ring().set(4, address(&statuses[0]), 1, kDescWrite);
   return submit_and_wait();
 }
 uint64_t header_short() {
   set_header(0, kIn, 0);
-  ring.set(0, address(&headers[0]), 15, kDescNext, 1);
-  ring.set(1, address(&statuses[0]), 1, kDescWrite);
+  ring().set(0, address(&headers[0]), 15, kDescNext, 1);
+  ring().set(1, address(&statuses[0]), 1, kDescWrite);
   return submit_and_wait();
 }
 uint64_t in_readable() {
@@ -233,7 +242,7 @@ uint64_t buffer_in_hole() {
   return submit_and_wait();
 }
 uint64_t buffer_on_ring() {
-  prepare(0, kIn, 0, ring.device_area(), kSector, true);
+  prepare(0, kIn, 0, ring().device_area(), kSector, true);
   return submit_and_wait();
 }
 
@@ -244,7 +253,7 @@ volatile uint64_t* sector_word(uint32_t slot) {
 void submit_batch(uint32_t type, uint32_t count, uint64_t first_sector) {
   for (uint32_t i = 0; i < count; i++) {
     prepare(i, type, first_sector + i, address(&data[i * kSector]), kSector, type == kIn);
-    ring.submit(static_cast<uint16_t>(i * 3));
+    ring().submit(static_cast<uint16_t>(i * 3));
   }
   notify();
 }
@@ -257,7 +266,7 @@ uint64_t flood_reset() {
     submit_batch(kIn, kBatch, 0);
     if (round % 2 != 0) delay_ns(round * 100'000);
     device.write(V::kStatus, 0);
-    const uint16_t used = ring.used_count();
+    const uint16_t used = ring().used_count();
     // Those that were not read yet are told from those that were, by one word of each.
     uint64_t unread = 0;
     for (uint32_t i = 0; i < kBatch; i++) unread += *sector_word(i);
@@ -265,7 +274,7 @@ uint64_t flood_reset() {
     uint64_t later = 0;
     for (uint32_t i = 0; i < kBatch; i++) later += *sector_word(i);
     if (unread != later) return 1;
-    if (ring.used_count() != used) return 2;
+    if (ring().used_count() != used) return 2;
   }
   return 0;
 }
@@ -274,9 +283,9 @@ uint64_t flood_stop_queue() {
   submit_batch(kIn, kBatch, 0);
   device.write(V::kQueueSel, 0);
   device.write(V::kQueueReady, 0);
-  const uint16_t used = ring.used_count();
+  const uint16_t used = ring().used_count();
   delay_ns(1'000'000);
-  return ring.used_count() == used ? device.read(V::kQueueReady) : 2;
+  return ring().used_count() == used ? device.read(V::kQueueReady) : 2;
 }
 
 Switch rewriting;
@@ -285,7 +294,7 @@ constexpr uint32_t kRewritten = 64;  // requests at a time
 
 // On the second processor: the elements, and the headers that they point to.
 void rewrite_something() {
-  scribble(ring, kRewritten * 3, address(data), sizeof(data), rewriting_random);
+  scribble(ring(), kRewritten * 3, address(data), sizeof(data), rewriting_random);
   const uint64_t dice = next_random(rewriting_random);
   auto& header = const_cast<volatile Header&>(headers[(dice >> 8) % kRewritten]);
   if (dice % 4 == 0) header.type = (dice >> 32) % 16;
@@ -306,12 +315,12 @@ uint64_t rewritten() {
       const uint32_t type = kTypes[(round + slot) % 4];
       const uint32_t length = type == kFlush ? 0 : type == kTypeWriteZeroes ? sizeof(Segment) : kSector;
       prepare(slot, type, slot, address(&data[slot * kSector]), length, type == kIn);
-      ring.submit(static_cast<uint16_t>(slot * 3));
+      ring().submit(static_cast<uint16_t>(slot * 3));
     }
     requests += kRewritten;
     notify();
-    for (int i = 0; i < 500 && !ring.answered() && (device.status() & kVirtioNeedsReset) == 0; i++) delay_ns(100'000);
-    if (ring.answered() && (device.status() & kVirtioNeedsReset) == 0) continue;
+    for (int i = 0; i < 500 && !ring().answered() && (device.status() & kVirtioNeedsReset) == 0; i++) delay_ns(100'000);
+    if (ring().answered() && (device.status() & kVirtioNeedsReset) == 0) continue;
     faults++;
     start();
   }
@@ -359,18 +368,18 @@ const BadCase kCases[] = {
 // By an interrupt, unless the answer is there already.
 uint64_t good(uint32_t type, uint64_t sector, uint32_t length, bool device_writes) {
   prepare(0, type, sector, address(data), length, device_writes);
-  ring.submit(0);
+  ring().submit(0);
   notify();
-  while (!ring.answered()) wait_for_interrupt();
+  while (!ring().answered()) wait_for_interrupt();
   return statuses[0];
 }
 
 uint64_t good_segment(uint32_t type, const Segment& wanted) {
   segment = wanted;
   prepare(0, type, 0, address(&segment), sizeof(segment), false);
-  ring.submit(0);
+  ring().submit(0);
   notify();
-  while (!ring.answered()) wait_for_interrupt();
+  while (!ring().answered()) wait_for_interrupt();
   return statuses[0];
 }
 
@@ -426,7 +435,7 @@ void be_good() {
 uint64_t errors = 0;
 
 void finish_batch(uint32_t count) {
-  while (!ring.answered()) wait_for_interrupt();
+  while (!ring().answered()) wait_for_interrupt();
   for (uint32_t i = 0; i < count; i++) errors += statuses[i] != 0;
 }
 
@@ -448,7 +457,9 @@ bool stamped(uint32_t slot, uint64_t sector, uint64_t batch) {
 
 void work(uint64_t batches) {
   const uint64_t places = capacity() / kBatch;
+  const auto queues = static_cast<uint32_t>(word_number("queues", 1));
   for (uint64_t batch = 1; batch <= batches; batch++) {
+    queue = static_cast<uint32_t>(batch % queues);
     const uint64_t first = batch % places * kBatch;
     for (uint32_t i = 0; i < kBatch; i++) stamp(i, first + i, batch);
     submit_batch(kOut, kBatch, first);

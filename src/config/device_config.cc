@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "config/device_tables.h"
@@ -23,6 +24,17 @@ Result<> check_rate(const RateConfig& rate, const RateNames& names) {
 }
 
 }  // namespace
+
+std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk) {
+  if (blk.iothreads.empty()) return {blk.common.iothread};
+  std::vector<std::string> ids;
+  size_t begin = 0;
+  for (size_t end = 0; end != std::string::npos; begin = end + 1) {
+    end = blk.iothreads.find(':', begin);
+    ids.push_back(blk.iothreads.substr(begin, end - begin));
+  }
+  return ids;
+}
 
 Result<> check_rates(const IoRates& rates, const RateNames& bytes, const RateNames& operations) {
   STRATO_TRY(check_rate(rates.bytes, bytes));
@@ -79,7 +91,24 @@ Result<> check_power_of_two(std::string_view name, uint64_t value) {
   return std::unexpected(Error::invalid(fmt::format("{}={}: must be a power of two", name, value)));
 }
 
+Result<> check_iothreads(const VirtioBlkConfig& blk) {
+  if (blk.iothreads.empty()) return {};
+  if (!blk.common.iothread.empty()) {
+    return std::unexpected(Error::invalid("iothread= and iothreads= exclude each other"));
+  }
+  const std::vector<std::string> ids = iothreads_of(blk);
+  if (std::ranges::find(ids, "") != ids.end()) {
+    return std::unexpected(Error::invalid(fmt::format("iothreads={}: an empty id", blk.iothreads)));
+  }
+  if (ids.size() > blk.num_queues) {
+    return std::unexpected(Error::invalid(
+        fmt::format("iothreads={}: {} threads for num-queues={}", blk.iothreads, ids.size(), blk.num_queues)));
+  }
+  return {};
+}
+
 Result<> check(const VirtioBlkConfig& blk) {
+  STRATO_TRY(check_iothreads(blk));
   STRATO_TRY(check_power_of_two("queue-size", blk.queue_size));
   STRATO_TRY(check_power_of_two("logical_block_size", blk.logical_block_bytes));
   if (blk.physical_block_bytes == 0) return {};

@@ -120,8 +120,12 @@ struct VirtioBlkConfig {
   uint32_t physical_block_bytes = 0;   // 0: what the image says
   bool write_cache = true;
   std::optional<uint8_t> bootindex{};  // of no effect without firmware
+  std::string iothreads{};             // ids with ':' between them, which serve the queues in turn; see iothreads_of()
   bool operator==(const VirtioBlkConfig&) const = default;
 };
+
+// The ids of the IothreadConfigs that serve the queues of a device in turn; one empty id: the default I/O loop.
+std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig =

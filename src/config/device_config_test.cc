@@ -42,6 +42,17 @@ TEST(DeviceConfigTest, EveryVirtioDeviceHasTheSharedProperties) {
   }
 }
 
+TEST(DeviceConfigTest, TheQueuesOfADiskMayHaveThreadsOfTheirOwn) {
+  const auto threads = [](std::string_view more) {
+    return iothreads_of(
+        std::get<VirtioBlkConfig>(*device("virtio-blk-device,drive=f,id=d,num-queues=4" + std::string(more))));
+  };
+  EXPECT_EQ(threads(""), (std::vector<std::string>{""}));
+  EXPECT_EQ(threads(",iothread=a"), (std::vector<std::string>{"a"}));
+  EXPECT_EQ(threads(",iothreads=a"), (std::vector<std::string>{"a"}));
+  EXPECT_EQ(threads(",iothreads=a:bc:d"), (std::vector<std::string>{"a", "bc", "d"}));
+}
+
 TEST(DeviceConfigTest, AVirtioSerialDeviceAndItsPorts) {
   EXPECT_EQ(std::get<VirtioSerialConfig>(*device("virtio-serial-device,id=s,max-ports=31")),
             (VirtioSerialConfig{.common = {.id = "s"}, .max_ports = 31}));
@@ -102,6 +113,9 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
       {"virtio-blk-device,drive=f,id=d,num-queues=0", "num-queues=0: must be 1..32"},
       {"virtio-blk-device,drive=f,id=d,queue-size=2", "queue-size=2: must be 4..1024"},
       {"virtio-blk-device,drive=f,id=d,bootindex=256", "bootindex=256: must be 0..255"},
+      {"virtio-blk-device,drive=f,id=d,num-queues=2,iothreads=a:b,iothread=c", "iothread= and iothreads= exclude"},
+      {"virtio-blk-device,drive=f,id=d,num-queues=2,iothreads=a:", "iothreads=a:: an empty id"},
+      {"virtio-blk-device,drive=f,id=d,num-queues=2,iothreads=a:b:c", "iothreads=a:b:c: 3 threads for num-queues=2"},
       {"virtio-blk-device,drive=f,id=d,queue-size=100", "queue-size=100: must be a power of two"},
       {"virtio-blk-device,drive=f,id=d,serial=123456789012345678901", "serial="},
       {"virtio-blk-device,drive=f,id=d,logical_block_size=1000", "logical_block_size=1000: must be a power of two"},

@@ -109,6 +109,8 @@ inline constexpr auto kVirtioBlkProperties = virtio_properties<&VirtioBlkConfig:
                                                     512, kMaxBlockBytes * 512),
     boolean<&VirtioBlkConfig::write_cache>("write-cache", "off: each write is durable before its answer")
         .defaults("on"),
+    text<&VirtioBlkConfig::iothreads>("iothreads", "ids of -object iothread as A:B:...: they serve the queues in turn",
+                                      (kMaxIdLength + 1) * kMaxIothreads),
     integer<&VirtioBlkConfig::bootindex>("bootindex", "place in a firmware's boot order, one per device; here unused",
                                          0, UINT8_MAX),
 });

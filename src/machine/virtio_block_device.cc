@@ -29,6 +29,7 @@ class BlockPlan final : public VirtioDevicePlan {
   BlockPlan(VirtioBlkConfig config, DriveConfig drive) : config_(std::move(config)), drive_(std::move(drive)) {}
 
   const VirtioDeviceConfig& common() const override { return config_.common; }
+  std::vector<std::string> iothreads() const override { return iothreads_of(config_); }
 
   Result<> open_back_end(const DeviceHost& host) override {
     disk_ = STRATO_TRY(host.block_nodes.open(drive_));

@@ -38,6 +38,8 @@ class VirtioDevicePlan {
  public:
   virtual ~VirtioDevicePlan() = default;
   virtual const VirtioDeviceConfig& common() const = 0;
+  // The iothreads that serve the queues in turn, by their ids; an empty one: the default I/O loop.
+  virtual std::vector<std::string> iothreads() const { return {common().iothread}; }
   // What the device needs of the host, before anything of the machine is made.
   virtual Result<> open_back_end(const DeviceHost& host) = 0;
   // Once. `state`: what the device saved; null when there is none.

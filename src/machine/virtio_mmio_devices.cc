@@ -55,24 +55,28 @@ Result<> VirtioMmioDevices::add(const Args& args, VirtioMmioPlan& plan) {
       STRATO_TRY(saved_state<virtio::TransportMmioState>(args.saved, plan.component));
   std::unique_ptr<virtio::Device> device = STRATO_TRY(plan.device->make(args.host, state ? &state->device : nullptr));
   const VirtioDeviceConfig& common = plan.device->common();
-  EventLoop* loop = STRATO_TRY(args.io_threads.loop(common.iothread));
 
   auto slot = std::make_shared<Slot>();
   slot->base = plan.window.base;
   const uint32_t first_second_gsi = arch::machine_map().first_second_gsi;
   if (plan.window.gsi < first_second_gsi) slot->wired = STRATO_TRY(KvmInterrupt::create(args.vm, plan.window.gsi));
   Interrupt& interrupt = slot->wired != nullptr ? *slot->wired : ioapic_->line(plan.window.gsi - first_second_gsi);
+  const std::vector<std::string> threads = plan.device->iothreads();
+  std::vector<EventLoop*> loops;
   std::vector<Doorbell*> doorbells;
   for (uint64_t queue = 0; queue < device->queue_sizes().size(); ++queue) {
     const IoEventMatch match{.address = plan.window.base + virtio::TransportMmio::kQueueNotifyOffset, .value = queue};
     slot->doorbells.push_back(nullptr);
     slot->doorbells.back() = STRATO_TRY(KvmDoorbell::create(args.vm, match));
     doorbells.push_back(slot->doorbells.back().get());
+    EventLoop* loop = STRATO_TRY(args.io_threads.loop(threads[queue % threads.size()]));
+    loops.push_back(loop);
   }
   virtio::TransportMmio::Args transport{
       .name = plan.component, .memory = args.memory, .interrupt = interrupt, .doorbells = std::move(doorbells)};
-  virtio::TransportMmio::Plug plug{
-      .device = std::move(device), .loops = {loop}, .withheld_features = common.packed ? 0 : virtio::kFeaturePacked};
+  virtio::TransportMmio::Plug plug{.device = std::move(device),
+                                   .loops = std::move(loops),
+                                   .withheld_features = common.packed ? 0 : virtio::kFeaturePacked};
   slot->transport = STRATO_TRY(virtio::TransportMmio::create(std::move(transport), std::move(plug), state));
   slot->transport->pause([] {});  // as everything is before the machine runs
   STRATO_TRY(mmio_bus_.add({plan.window.base, plan.window.size_bytes, plan.component,

@@ -40,10 +40,12 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_any(DeviceConfig config, const De
   return std::visit([&context](auto& device) { return plan_device(std::move(device), context); }, config);
 }
 
-Result<> check_iothread(const VirtioDeviceConfig& device, std::span<const BackendConfig> backends) {
-  if (device.iothread.empty()) return {};
-  [[maybe_unused]] const IothreadConfig* iothread =
-      STRATO_TRY(find_backend<IothreadConfig>(backends, "iothread", device.iothread));
+Result<> check_iothreads(const VirtioDevicePlan& device, std::span<const BackendConfig> backends) {
+  for (const std::string& id : device.iothreads()) {
+    if (id.empty()) continue;
+    [[maybe_unused]] const IothreadConfig* iothread =
+        STRATO_TRY(find_backend<IothreadConfig>(backends, "iothread", id));
+  }
   return {};
 }
 
@@ -85,7 +87,7 @@ Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& co
     Result<std::unique_ptr<VirtioDevicePlan>> device = plan_any(std::move(config), context);
     if (!device) return std::unexpected(std::move(device).error().context(blame));
     if (*device == nullptr) continue;  // part of another device
-    checked = check_iothread((*device)->common(), context.backends);
+    checked = check_iothreads(**device, context.backends);
     if (checked) checked = check_drive(context.config.devices, options);
     if (!checked) return std::unexpected(std::move(checked).error().context(blame));
     const size_t index = plans.size();

@@ -99,6 +99,11 @@ TEST(VirtioMmioPlanTest, ADiskNeedsADriveOfItsOwn) {
   EXPECT_EQ(plan(with_disks("a", "a"), true).error().text(), "-device d1: drive=a: device 'd0' has it already");
 }
 
+TEST(VirtioMmioPlanTest, EachThreadOfADiskExists) {
+  EXPECT_EQ(plan(with_disks("a", "b,num-queues=2,iothreads=x:y"), true).error().text(),
+            "-device d1: iothread=x: no -object iothread has id=x");
+}
+
 TEST(VirtioMmioPlanTest, APlaceInTheBootOrderIsTakenOnce) {
   EXPECT_TRUE(plan(with_disks("a,bootindex=1", "b,bootindex=2"), true).has_value());
   EXPECT_EQ(plan(with_disks("a,bootindex=1", "b,bootindex=0x1"), true).error().text(),

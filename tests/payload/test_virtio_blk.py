@@ -177,6 +177,30 @@ def test_steady_work_is_all_there_at_the_end(start_vmm, tmp_path, packed):
     assert vmm.values()["verify"] == "0" and vmm.values()["errors"] == "0"
 
 
+def run_times(vmm):
+    """How many ns each thread has run, by name."""
+    tasks = f"/proc/{vmm.pid}/task"
+    return {open(f"{tasks}/{task}/comm").read().strip(): int(open(f"{tasks}/{task}/schedstat").read().split()[0])
+            for task in os.listdir(tasks)}
+
+
+@pytest.mark.parametrize("engine", ["aio=io_uring", "aio=native", "aio=threads"])
+def test_each_queue_may_have_a_thread_of_its_own(start_vmm, tmp_path, engine):
+    threads = [word for name in "abc" for word in ("-object", f"iothread,id=queue-{name}")]
+    vmm = start_vmm(*threads, *disk(image(tmp_path), engine, "num-queues=3,iothreads=queue-a:queue-b"), kernel=guest("virtio_blk"),
+                    append="work=40 queues=3")
+    vmm.wait_for(r"done=1\n")
+    before = run_times(vmm)
+    vmm.wait_for(r"done=6\n")
+    vmm.qmp.command("stop")
+    vmm.qmp.command("cont")
+    after = run_times(vmm)
+    ran = {name: after[f"queue-{name}"] - before[f"queue-{name}"] for name in "abc"}
+    assert "io" not in after and ran["a"] > 0 and ran["b"] > 0 and ran["c"] == 0, ran
+    assert vmm.wait() == 0, vmm.stderr()
+    assert vmm.values()["verify"] == "0" and vmm.values()["errors"] == "0"
+
+
 @pytest.mark.parametrize("packed", ["off", "on"])
 def test_stop_and_cont_in_the_middle_of_io_lose_nothing(start_vmm, tmp_path, packed):
     vmm = start_vmm(*disk(image(tmp_path), "", f"packed={packed}"), kernel=guest("virtio_blk"), append="work=60")
