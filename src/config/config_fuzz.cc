@@ -59,6 +59,7 @@ void check_tables(const strato::VmConfig& config) {
     } else if (const auto* blk = std::get_if<strato::VirtioBlkConfig>(&*device)) {
       STRATO_ASSERT(blk->queue_size >= 4 && (blk->queue_size & (blk->queue_size - 1)) == 0 && blk->serial.size() <= 20);
       STRATO_ASSERT(blk->num_queues >= 1 && blk->num_queues <= 32);
+      STRATO_ASSERT(strato::iothreads_of(*blk).size() <= blk->num_queues);
     } else if (const auto* port = std::get_if<strato::VirtSerialPortConfig>(&*device)) {
       STRATO_ASSERT(port->port.nr != 0 && port->port.nr.value_or(1) < strato::kMaxSerialPorts);
     }
