@@ -215,18 +215,20 @@ def test_stop_and_cont_in_the_middle_of_io_lose_nothing(start_vmm, tmp_path, pac
     assert vmm.values()["verify"] == "0" and vmm.values()["errors"] == "0"
 
 
-@pytest.mark.parametrize("packed, limit", [("off", ""), ("on", ""), ("off", "throttling.iops-total=2000")])
-def test_saved_in_the_middle_of_io_it_goes_on_elsewhere(start_vmm, tmp_path, packed, limit):
+@pytest.mark.parametrize("device, drive, queues", [("packed=off", "", 1), ("packed=on", "", 1), ("packed=off", "throttling.iops-total=2000", 1),
+                                                   ("num-queues=4,iothreads=a:b", "", 4)])
+def test_saved_in_the_middle_of_io_it_goes_on_elsewhere(start_vmm, tmp_path, device, drive, queues):
     path = image(tmp_path)
-    options = disk(path, limit, f"packed={packed}")
-    first = start_vmm(*options, kernel=guest("virtio_blk"), append="work=30")
+    options = ("-object", "iothread,id=a", "-object", "iothread,id=b", *disk(path, drive, device))
+    work = {"kernel": guest("virtio_blk"), "append": f"work=30 queues={queues}"}
+    first = start_vmm(*options, **work)
     first.wait_for(r"done=10\n")
     first.qmp.command("stop")
     save(first, tmp_path / "saved")
     first.qmp.command("quit")
     assert first.wait() == 0
     assert done(first) < 30
-    second = start_vmm("-incoming", f"file:{tmp_path}/saved", *options, kernel=guest("virtio_blk"), append="work=30")
+    second = start_vmm("-incoming", f"file:{tmp_path}/saved", *options, **work)
     assert second.wait() == 0, second.stderr()
     assert second.values()["verify"] == "0" and second.values()["errors"] == "0"
 
