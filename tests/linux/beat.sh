@@ -7,5 +7,5 @@ while [ "$count" -lt 80 ]; do
   echo "beat=$count uptime=$uptime the quick brown fox jumps over the lazy dog"
   sleep 0.1
 done
-dmesg | grep -E 'stall|lockup|rcu.*detected|clocksource.*unstable|hung|BUG:|WARNING:' | sed 's/^/stall=/'
+/complaints.sh
 echo "beat=end"

@@ -1,75 +1,39 @@
 """What Debian's kernel does with virtio-blk disks, and what the host sees of it: run by tools/with-kvm as `block.py SCENARIO IMAGE`."""
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "lib"))
-
-from vmm import Vmm  # noqa: E402
-
-LIMIT = 300
-MIB = 1 << 20
-QUIET = "console=ttyS0 quiet panic=-1 reboot=t strato.end=reboot"
-
-
-def run(*argv):
-    subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.DEVNULL)
-
-
-def sparse(path, size):
-    with open(path, "wb") as file:
-        file.truncate(size)
-    return path
-
-
-class Disks:
-    """The options of disks vda, vdb ... in their order."""
-
-    def __init__(self):
-        self.options = []
-
-    def add(self, path, drive="", device=""):
-        number = len(self.options) // 4
-        drive = f"id=drive{number},file={path},if=none" + (f",{drive}" if drive else "")
-        device = f"virtio-blk-device,drive=drive{number},id=disk{number}" + (f",{device}" if device else "")
-        self.options += ["-drive", drive, "-device", device]
-
-
-def start(image, disks, words, smp=1):
-    return Vmm(tempfile.mkdtemp(prefix="strato-"), *disks.options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
-               memory_mib=256, smp=smp, append=f"{QUIET} {words}")
-
-
-def end(vmm):
-    code = vmm.wait(LIMIT)
-    assert code == 0, f"exit code {code}\n{vmm.text()[-3000:]}\n{vmm.stderr()}"
-    return vmm.text()
+from guests import LIMIT, MIB, Disks, end, perform, run, sparse, start, start_script
 
 
 def verify(image, folder):
-    """Each engine, with and without O_DIRECT, with 1 and 4 queues."""
+    """Each engine, with and without O_DIRECT, with 1 and 4 queues, split; and two on packed rings."""
     disks, wanted = Disks(), []
     disks.add(f"{image}/programs.ext4", "readonly=on,direct=off")
+
+    def add(engine, direct, queues, packed="off"):
+        serial = f"{engine}-{direct}-{queues}" + ("-packed" if packed == "on" else "")
+        wanted.append((serial, queues, packed))
+        disks.add(sparse(folder / serial, 8 * MIB), f"aio={engine},direct={direct}",
+                  f"num-queues={queues},packed={packed},serial={serial}")
+
     for engine in ("io_uring", "native", "threads"):
         for direct in ("on", "off"):
             if engine == "native" and direct == "off":
                 continue  # refused at start: Linux AIO without O_DIRECT blocks
             for queues in (1, 4):
-                wanted.append((f"{engine}-{direct}-{queues}", queues))
-                disks.add(sparse(folder / wanted[-1][0], 8 * MIB), f"aio={engine},direct={direct}",
-                          f"num-queues={queues},serial={wanted[-1][0]}")
-    text = end(start(image, disks, "strato.report=no strato.run=/fio_verify.sh", smp=2))
-    for number, (serial, queues) in enumerate(wanted):
+                add(engine, direct, queues)
+    add("io_uring", "on", 4, packed="on")
+    add("threads", "off", 1, packed="on")
+    text = end(start_script(image, "fio_verify.sh", *disks.options, smp=2))
+    for number, (serial, queues, packed) in enumerate(wanted):
         disk = f"vd{chr(ord('b') + number)}"
-        seen = re.search(rf"^disk={disk} serial=(\S*) queues=(\d+) cache=(.*) sectors=(\d+)$", text, re.M)
+        seen = re.search(rf"^disk={disk} serial=(\S*) queues=(\d+) packed=(\d) sectors=(\d+)$", text, re.M)
         assert seen and seen[1] == serial and int(seen[4]) == 8 * MIB // 512, text[-3000:]
+        assert seen[3] == ("1" if packed == "on" else "0"), seen[0]
         # Linux makes no more queues than it has processors.
         assert int(seen[2]) == min(queues, 2), seen[0]
         assert f"verified={disk} code=0" in text, text[-3000:]
@@ -93,7 +57,7 @@ def roots(image, folder):
                               (squashfs, "readonly=on", "/dev/vda,squashfs")):
         disks = Disks()
         disks.add(path, drive)
-        text = end(start(image, disks, f"strato.root={root}"))
+        text = end(start(image, f"reboot=t strato.end=reboot strato.root={root}", *disks.options))
         device, kind = root.split(",")
         mode = "ro" if drive else "rw"
         assert re.search(rf"^root={device} {kind} {mode}$", text, re.M), text[-3000:]
@@ -105,7 +69,7 @@ def changes(image, folder):
     path = sparse(folder / "disk", 16 * MIB)
     disks = Disks()
     disks.add(path, "discard=unmap,direct=on")
-    vmm = start(image, disks, "strato.report=no strato.run=/disk_changes.sh")
+    vmm = start_script(image, "disk_changes.sh", *disks.options)
     vmm.wait_for("written", LIMIT)
     assert os.stat(path).st_blocks * 512 >= 8 * MIB
     vmm.write(b"\n")
@@ -124,7 +88,7 @@ def no_space(image, folder):
     try:
         disks = Disks()
         disks.add(sparse(folder / "disk", 16 * MIB), "direct=off,werror=enospc")
-        vmm = start(image, disks, "strato.report=no strato.run=/fill.sh")
+        vmm = start_script(image, "fill.sh", *disks.options)
         error = vmm.qmp.wait_event("BLOCK_IO_ERROR")["data"]
         assert error["operation"] == "write" and error["action"] == "stop" and error["nospace"] is True, error
         vmm.qmp.wait_status("io-error")
@@ -146,7 +110,7 @@ def limits(image, folder):
     rate = 4 * MIB
     disks = Disks()
     disks.add(sparse(folder / "disk", 64 * MIB), f"direct=off,throttling.bps-total={rate}")
-    vmm = start(image, disks, "strato.report=no strato.run=/steady.sh")
+    vmm = start_script(image, "steady.sh", *disks.options)
     vmm.wait_for("begin", LIMIT)
     begin = time.monotonic()
     vmm.wait_for("end bytes", LIMIT)
@@ -165,7 +129,7 @@ def killed(image, folder):
     for _ in range(2):
         disks = Disks()
         disks.add(path)
-        vmm = start(image, disks, "strato.report=no strato.run=/durable.sh")
+        vmm = start_script(image, "durable.sh", *disks.options)
         vmm.wait_for("durable=4 ", LIMIT)
         vmm.signal(signal.SIGKILL)
         vmm.process.wait()
@@ -175,8 +139,4 @@ def killed(image, folder):
 
 
 if __name__ == "__main__":
-    place = pathlib.Path(tempfile.mkdtemp(prefix="strato-", dir=os.environ["STRATO_SCRATCH_DISK"]))
-    try:
-        globals()[sys.argv[1]](sys.argv[2], place)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    perform(globals())

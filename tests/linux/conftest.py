@@ -58,6 +58,15 @@ def all_runs(request, bed, tmp_path_factory):
         yield {name: pool.submit(runs.perform, runs.RUNS[name], images) for name in wanted}
 
 
+@pytest.fixture(scope="session")
+def virtio_image(bed, tmp_path_factory):
+    """The image for the guests of guests.py: drivers of all our virtio devices, and programs.ext4 with fio."""
+    folder = str(tmp_path_factory.mktemp("virtio"))
+    subprocess.run([os.path.join(ROOT, "tools", "packages"), "block"], check=True)
+    runs.make_image(folder, "--modules", "virtio_mmio,virtio_blk,virtio_console,virtio_rng,ext4,squashfs", "--disk-with", "fio")
+    return folder
+
+
 @pytest.fixture
 def run(request, all_runs):
     """The outcome of the run that the test is marked with."""

@@ -11,21 +11,14 @@ import subprocess
 import sys
 import tempfile
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "lib"))
+import log_writes
+from guests import LIMIT, Disks, run, start_script
 
-import log_writes  # noqa: E402
-from vmm import Vmm  # noqa: E402
-
-LIMIT = 300
 DISK_BYTES = 24 << 20
 LOG_BYTES = 256 << 20
 FILES = 12
 
-
-def run(*argv):
-    environment = dict(os.environ, DM_DISABLE_UDEV="1")  # there is none in the bed: dmsetup makes the node itself
-    return subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.strip()
+os.environ["DM_DISABLE_UDEV"] = "1"  # there is none in the bed: dmsetup makes the node itself
 
 
 class LoggedDisk:
@@ -55,10 +48,9 @@ class LoggedDisk:
 
 def write_until_killed(image, drive, disk):
     """Returns the checksum of each file that was durable when the VMM was killed."""
-    folder = tempfile.mkdtemp(prefix="strato-")
-    vmm = Vmm(folder, "-drive", f"id=disk,file={disk.path},if=none,{drive}", "-device", "virtio-blk-device,drive=disk,id=vda",
-              kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio", memory_mib=192,
-              append="console=ttyS0 quiet panic=-1 strato.report=no strato.run=/durable.sh")
+    disks = Disks()
+    disks.add(disk.path, drive)
+    vmm = start_script(image, "durable.sh", *disks.options)
     sums = {}
     try:
         for number in range(1, FILES + 1):

@@ -62,8 +62,15 @@ RUNS = {
 LONG = {"backports bzImage", "machine acpi=off", "socket", "save backports", "qemu", "qemu backports", "qemu acpi=off", "qemu nolapic"}
 
 
+def make_image(folder, *options):
+    """A kernel and an initramfs, which has the scripts of this folder, by tools/guest-image."""
+    scripts = [f"{path}:{path.name}" for path in HERE.glob("*.sh")]
+    subprocess.run([os.path.join(ROOT, "tools", "guest-image"), *options, "--files", *scripts, "--out", str(folder)], check=True,
+                   stderr=subprocess.DEVNULL)
+
+
 class Images:
-    """Kernels and initramfs by tools/guest-image, each made once."""
+    """Kernels and initramfs, each made once."""
 
     def __init__(self, folder):
         self._folder = folder
@@ -71,9 +78,7 @@ class Images:
     def folder(self, flavour, programs):
         folder = self._folder / f"{flavour}-{programs or 'plain'}"
         if not folder.exists():
-            files = [f"{HERE / name}:{name}" for name in ("tables.sh", "beat.sh")]
-            subprocess.run([os.path.join(ROOT, "tools", "guest-image"), "--kernel", flavour, "--with", programs, "--files", *files,
-                            "--out", str(folder)], check=True, stderr=subprocess.DEVNULL)
+            make_image(folder, "--kernel", flavour, "--with", programs)
         return folder
 
 
@@ -106,6 +111,9 @@ class Outcome:
     output: str
     errors: str
 
+    def check(self):
+        assert self.code == 0, f"exit code {self.code}; output:\n{self.output[-3000:]}\nstderr:\n{self.errors[-4000:]}"
+
     @property
     def report(self):
         found = re.search(r"STRATO-REPORT-BEGIN\n(.*?)STRATO-REPORT-END\n", self.output, re.S)
@@ -132,11 +140,23 @@ def command(run, folder):
     return ["sh", "-c", script]
 
 
-def perform(run, images):
-    limit = int(LIMIT * SCALE)
+def in_bed(*command, limit=LIMIT):
+    """What becomes of the command under with-kvm."""
+    seconds = int(limit * SCALE)
     for _ in range(3):
-        done = subprocess.run([WITH_KVM, "--timeout", str(limit), *command(run, images.folder(*run.image))], stdin=subprocess.DEVNULL,
-                              capture_output=True, timeout=2 * limit)
+        done = subprocess.run([WITH_KVM, "--timeout", str(seconds), *command], stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=2 * seconds)
         if done.returncode != BED_FAILED:
             break
     return Outcome(done.returncode, done.stdout.decode(errors="replace").replace("\r\n", "\n"), done.stderr.decode(errors="replace"))
+
+
+def perform(run, images):
+    return in_bed(*command(run, images.folder(*run.image)))
+
+
+def script(name, *arguments, limit=900):
+    """What a program of this folder printed that ran under with-kvm and succeeded."""
+    outcome = in_bed("/usr/bin/python3", "-B", str(HERE / name), *arguments, limit=limit)
+    outcome.check()
+    return outcome.output

@@ -1,27 +1,15 @@
 """What is done with a VM in the bed, where its sockets are: run by tools/with-kvm as `scenarios.py NAME IMAGE SMP`."""
 import os
-import pathlib
 import re
 import signal
-import socket
 import sys
 import tempfile
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "lib"))
+from guests import LIMIT, Line, connect, start
 
-from vmm import Vmm  # noqa: E402
-
-LIMIT = 300
 AWAY = 40  # seconds between a save and its restore: longer than a busy host keeps a guest waiting
 VARYING = ("uptime=", "dmesg=", "MemTotal=")
-
-
-def start(image, smp, words, *extra, serial="stdio"):
-    folder = tempfile.mkdtemp(prefix="strato-")
-    return Vmm(folder, *extra, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio", memory_mib=192, smp=smp, serial=serial,
-               append=f"console=ttyS0 quiet panic=-1 {words}")
 
 
 def reports(text):
@@ -31,7 +19,7 @@ def reports(text):
 
 def restart(image, smp):
     """A reset really starts the guest again, and it finds the same machine; a signal ends it then."""
-    vmm = start(image, smp, "strato.end=reboot", "-action", "reboot=reset")
+    vmm = start(image, "strato.end=reboot", "-action", "reboot=reset", smp=smp)
     vmm.wait_for(r"(?s)(REPORT-END\r?\n.*?){2}", LIMIT)
     first, second = reports(vmm.text())[:2]
     assert first == second, f"{first}\n{second}"
@@ -40,48 +28,35 @@ def restart(image, smp):
     assert "signal number: 15" in vmm.stderr()
 
 
-class Line:
-    """The two ends of a console that somebody types at."""
-
-    def __init__(self, read, write):
-        self.read, self.write, self.seen = read, write, b""
-
-    def expect(self, pattern):
-        deadline = time.monotonic() + LIMIT
-        while not re.search(pattern, self.seen):
-            assert time.monotonic() < deadline, self.seen[-2000:]
-            self.seen += self.read()
-
-    def converse(self):
-        self.expect(rb"# $")
-        self.write(b"echo answer=$((6*7))\n")
-        self.expect(rb"answer=42\r?\n")
-        # Longer than the FIFO: flow from the file descriptor to the port has to wait for the guest.
-        self.write(b"echo " + b"x" * 200 + b" | wc -c\n")
-        self.expect(rb"\n201\r?\n")
-        self.write(b"exit\n")
-        self.expect(rb"Power down|exit\r?\n")
+def converse(line):
+    line.expect(r"# $")
+    line.write("echo answer=$((6*7))\n")
+    line.expect(r"answer=42\r?\n")
+    # Longer than the FIFO: flow from the file descriptor to the port has to wait for the guest.
+    line.write("echo " + "x" * 200 + " | wc -c\n")
+    line.expect(r"\n201\r?\n")
+    line.write("exit\n")
+    line.expect(r"Power down|exit\r?\n")
 
 
 def console_on_a_pty(image, smp):
-    vmm = start(image, smp, "strato.report=no strato.end=shell", "-S", serial="pty")
+    vmm = start(image, "strato.report=no strato.end=shell", "-S", serial="pty", smp=smp)
     vmm.qmp.command("query-status")
     name = re.search(r"/dev/pts/\d+", vmm.stderr())
     assert name, f"the terminal is not named: {vmm.stderr()}"
     terminal = os.open(name[0], os.O_RDWR | os.O_NOCTTY)
     vmm.qmp.command("cont")
-    Line(lambda: os.read(terminal, 4096), lambda data: os.write(terminal, data)).converse()
+    converse(Line(terminal))
     assert vmm.wait(LIMIT) == 0, vmm.stderr()
 
 
 def console_on_a_socket(image, smp):
-    path = tempfile.mkdtemp(prefix="strato-") + "/serial"
-    vmm = start(image, smp, "strato.report=no strato.end=shell", "-S", serial=f"socket,path={path},server,nowait")
+    folder = tempfile.mkdtemp(prefix="strato-")
+    vmm = start(image, "strato.report=no strato.end=shell", "-S", serial=f"socket,path={folder}/serial,server,nowait", smp=smp)
     vmm.qmp.command("query-status")
-    peer = socket.socket(socket.AF_UNIX)
-    peer.connect(path)
-    vmm.qmp.command("cont")
-    Line(lambda: peer.recv(4096), peer.sendall).converse()
+    with connect(f"{folder}/serial") as peer:
+        vmm.qmp.command("cont")
+        converse(Line(peer.fileno()))
     assert vmm.wait(LIMIT) == 0, vmm.stderr()
 
 
@@ -102,13 +77,13 @@ def check_beats(text, what):
     assert numbers == list(range(numbers[0], 81)), f"{what}: {numbers}"
     for (_, before), (_, after) in zip(seen, seen[1:]):
         assert before <= after < before + AWAY, f"{what}: the clock went from {before} to {after}"
-    assert "stall=" not in text, text[text.index("stall="):]
+    assert "complaint=" not in text, text[text.index("complaint="):]
     assert "beat=end" in text
     return numbers[0]
 
 
 def restored(image, smp, words, folder):
-    vmm = start(image, smp, words, "-incoming", f"file:{folder}")
+    vmm = start(image, words, "-incoming", f"file:{folder}", smp=smp)
     assert vmm.wait(LIMIT) == 0, vmm.stderr()
     assert "STRATO-REPORT" not in vmm.text(), "it booted again"
     return vmm.text()
@@ -118,7 +93,7 @@ def save_and_restore(image, smp):
     """Saved while it prints, once and going on, once and ended; both go on from where they were, later."""
     saved = tempfile.mkdtemp(prefix="strato-")
     words = "strato.report=no strato.run=/beat.sh"
-    vmm = start(image, smp, words)
+    vmm = start(image, words, smp=smp)
     vmm.wait_for("beat=10 ", LIMIT)
     save(vmm, f"{saved}/running")
     at_first_save = vmm.text()

@@ -31,7 +31,7 @@ BOOTS = ["bzImage", "vmlinux", "backports", "backports bzImage", "topology", "ac
 
 @pytest.fixture
 def report(run):
-    assert run.code == 0, f"exit code {run.code}; output:\n{run.output[-3000:]}\nstderr:\n{run.errors}"
+    run.check()
     return run.report
 
 

@@ -2,13 +2,9 @@
 import pytest
 
 
-def check(run):
-    assert run.code == 0, f"exit code {run.code}; output:\n{run.output[-3000:]}\nstderr:\n{run.errors}"
-
-
 @pytest.mark.run("bzImage")
 def test_power_off(run):
-    check(run)
+    run.check()
     assert "reboot: Power down" in run.output
 
 
@@ -16,32 +12,32 @@ def test_power_off(run):
     ("vmlinux", "as ACPI-reduced machines do by default"), ("backports", "reboot=a"), ("backports bzImage", "reboot=k"),
     ("topology", "reboot=t"), ("acpi=off", "acpi=off reboot=t"), ("machine acpi=off", "-machine acpi=off reboot=t")]])
 def test_a_reboot_ends_the_process(name, run):
-    check(run)
+    run.check()
     assert "Restarting system" in run.output
     assert run.output.count("STRATO-REPORT-BEGIN") == 1
 
 
 @pytest.mark.run("panic")
 def test_a_panic_with_panic_minus_one_ends_the_process(run):
-    check(run)
+    run.check()
     assert "Kernel panic - not syncing" in run.output
 
 
 @pytest.mark.run("restart")
 def test_action_reboot_reset_boots_again_and_finds_the_same_machine(run):
-    check(run)
+    run.check()
 
 
 @pytest.mark.run("pty")
 def test_a_shell_on_a_pty(run):
-    check(run)
+    run.check()
 
 
 @pytest.mark.run("socket")
 def test_a_shell_on_a_unix_socket(run):
-    check(run)
+    run.check()
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.run(name), id=name) for name in ("save", "save backports")])
 def test_a_guest_saved_while_it_prints_goes_on_when_restored(name, run):
-    check(run)
+    run.check()

@@ -1,0 +1,101 @@
+"""What the programs that with-kvm runs have in common: a guest with Debian's kernel, its disks, and its end."""
+import os
+import pathlib
+import re
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "lib"))
+
+from vmm import Vmm  # noqa: E402
+
+LIMIT = 300
+MIB = 1 << 20
+QUIET = "console=ttyS0 quiet panic=-1"
+
+
+def run(*argv):
+    """What the command printed; it must succeed."""
+    return subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def sparse(path, size):
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return path
+
+
+class Disks:
+    """The options of disks vda, vdb ... in their order."""
+
+    def __init__(self):
+        self.options = []
+
+    def add(self, path, drive="", device=""):
+        number = len(self.options) // 4
+        drive = f"id=drive{number},file={path},if=none" + (f",{drive}" if drive else "")
+        device = f"virtio-blk-device,drive=drive{number},id=disk{number}" + (f",{device}" if device else "")
+        self.options += ["-drive", drive, "-device", device]
+
+
+def start(image, words, *options, smp=1, memory_mib=192, **rest):
+    """`words` for the kernel and for tools/bed/guest_init.sh."""
+    return Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
+               memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", **rest)
+
+
+def start_script(image, script, *options, words="", **rest):
+    """Init runs nothing but the script, of this folder, and restarts."""
+    return start(image, f"reboot=t strato.report=no strato.run=/{script} strato.end=reboot {words}", *options, **rest)
+
+
+def end(vmm):
+    code = vmm.wait(LIMIT)
+    assert code == 0, f"exit code {code}\n{vmm.text()[-3000:]}\n{vmm.stderr()}"
+    return vmm.text()
+
+
+def connect(path):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(str(path))
+    return peer
+
+
+class Line:
+    """A file descriptor that leads to a console, and somebody who types there."""
+
+    def __init__(self, descriptor):
+        self._descriptor = descriptor
+        self._seen = b""
+
+    def write(self, text):
+        data = text.encode()
+        while data:
+            data = data[os.write(self._descriptor, data):]
+
+    def expect(self, pattern):
+        """Reads until the pattern is there, beyond what was found before; gives the match."""
+        deadline = time.monotonic() + LIMIT
+        while not (found := re.search(pattern.encode(), self._seen)):
+            ready, _, _ = select.select([self._descriptor], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"{pattern} has not come, but {self._seen[-2000:]}"
+            piece = os.read(self._descriptor, 4096)
+            assert piece, f"the end has come before {pattern}, after {self._seen[-2000:]}"
+            self._seen += piece
+        self._seen = self._seen[found.end():]
+        return found
+
+
+def perform(scenarios):
+    """The command line's SCENARIO IMAGE; the function of that name also gets a folder on the bed's disk, which is gone afterwards."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="strato-", dir=os.environ["STRATO_SCRATCH_DISK"]))
+    try:
+        scenarios[sys.argv[1]](sys.argv[2], folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
