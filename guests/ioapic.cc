@@ -23,8 +23,6 @@ namespace {
 
 using V = VirtioMmio;
 
-constexpr uint64_t kWindows = 0xf0100000;
-constexpr uint64_t kWindowStep = 0x200;
 constexpr uint32_t kMostDevices = 82;
 constexpr uint64_t kSecondIoapic = 0xfec10000;
 constexpr uint32_t kFirstSecondGsi = 24;
@@ -81,11 +79,7 @@ bool wait_for(Condition condition) {
 
 void start(uint32_t index) {
   const VirtioMmio& device = devices[index];
-  device.write(V::kStatus, 0);
-  device.add_status(kVirtioAcknowledge);
-  device.add_status(kVirtioDriver);
-  device.set_driver_features(device.ring_features());
-  device.add_status(kVirtioFeaturesOk);
+  device.negotiate(device.ring_features());
   set_up_queue(device, 0, rings[index]);
   device.add_status(kVirtioDriverOk);
 }
@@ -209,8 +203,9 @@ void guest_main() {
   set_handler(kVector + 1, [] { on_vector(1); });
   start_other_processor();
   while (device_count < kMostDevices) {
-    const VirtioMmio device{kWindows + device_count * kWindowStep, gsi_of(device_count)};
-    if (device.read(V::kMagic) != 0x74726976 || device.read(V::kDeviceId) != 4) break;
+    VirtioMmio device = virtio_mmio_in_window(device_count);
+    if (device.base == 0 || device.read(V::kDeviceId) != 4) break;
+    device.gsi = gsi_of(device_count);
     if (device.gsi >= kFirstSecondGsi) second_count++;
     devices[device_count++] = device;
   }

@@ -19,6 +19,20 @@ void VirtioMmio::set_driver_features(uint64_t features) const {
   write(kDriverFeatures, static_cast<uint32_t>(features >> 32));
 }
 
+void VirtioMmio::negotiate(uint64_t features) const {
+  write(kStatus, 0);
+  add_status(kVirtioAcknowledge);
+  add_status(kVirtioDriver);
+  set_driver_features(features);
+  add_status(kVirtioFeaturesOk);
+}
+
+VirtioMmio virtio_mmio_in_window(uint32_t window) {
+  VirtioMmio found{0xf0100000 + uint64_t{window} * 0x200, 0};
+  if (found.read(VirtioMmio::kMagic) != 0x74726976 || found.read(VirtioMmio::kDeviceId) == 0) found.base = 0;
+  return found;
+}
+
 // Linux drivers/virtio/virtio_mmio.c: <size>@<base, hexadecimal>:<interrupt>
 VirtioMmio find_virtio_mmio() {
   const Text value = word_value("virtio_mmio.device");

@@ -42,10 +42,14 @@ struct VirtioMmio {
   // Packed rings where they are offered.
   uint64_t ring_features() const { return kVirtioVersion1 | (device_features() & kVirtioPacked); }
   void set_driver_features(uint64_t features) const;
+  // §3.1.1, up to step 6, after a reset.
+  void negotiate(uint64_t features) const;
 };
 
 // The first virtio_mmio.device= argument of the command line; prints `device=BASE GSI ID` and `features=`, or
 // `device=none`.
 VirtioMmio find_virtio_mmio();
+// The device of a microvm's window, its interrupt unknown.
+VirtioMmio virtio_mmio_in_window(uint32_t window);
 
 }  // namespace guest
