@@ -69,13 +69,6 @@ void wait_for_key() {
   key = false;
 }
 
-void negotiate(uint64_t features) {
-  device.write(V::kStatus, 0);
-  device.add_status(kVirtioAcknowledge);
-  device.add_status(kVirtioDriver);
-  device.set_driver_features(features);
-  device.add_status(kVirtioFeaturesOk);
-}
 void set_up_queue(uint32_t queue) {
   guest::set_up_queue(device, queue, rings[queue]);
 }
@@ -100,7 +93,7 @@ bool take(uint32_t queue, uint32_t& slot, uint32_t& len) {
 }
 
 void start(uint64_t features) {
-  negotiate(features);
+  device.negotiate(features);
   multiport = (features & kMultiport) != 0;
   for (uint32_t queue = 0; queue < queues; queue++) set_up_queue(queue);
   device.add_status(kVirtioDriverOk);
@@ -374,7 +367,7 @@ uint64_t ctrl_tiny_0() {
   return ctrl_tiny(0);
 }
 uint64_t no_control() {
-  negotiate(all_features());
+  device.negotiate(all_features());
   set_up_queue(0);
   set_up_queue(1);
   device.add_status(kVirtioDriverOk);
@@ -468,7 +461,7 @@ uint64_t rx_hole() {
 // As much as fits into one chain, to nobody.
 uint64_t tx_huge() {
   alignas(16) static SplitDesc table[1024];
-  negotiate(all_features() | kVirtioIndirect);
+  device.negotiate(all_features() | kVirtioIndirect);
   multiport = true;
   for (uint32_t queue = 0; queue < queues; queue++) set_up_queue(queue);
   device.add_status(kVirtioDriverOk);

@@ -41,17 +41,8 @@ void on_device() {
   device.write(V::kInterruptAck, device.read(V::kInterruptStatus));
 }
 
-// §3.1.1, up to step 6.
-void negotiate(uint64_t features) {
-  device.write(V::kStatus, 0);
-  device.add_status(kVirtioAcknowledge);
-  device.add_status(kVirtioDriver);
-  device.set_driver_features(features);
-  device.add_status(kVirtioFeaturesOk);
-}
-
 void start(uint64_t more_features = 0) {
-  negotiate(device.ring_features() | more_features);
+  device.negotiate(device.ring_features() | more_features);
   set_up_queue(device, 0, ring);
   device.add_status(kVirtioDriverOk);
 }
@@ -93,12 +84,12 @@ uint64_t beyond() {  // half in the window
   return mmio_read<uint64_t>(device.base + 0x1fc);
 }
 uint64_t late_features() {
-  negotiate(kVirtioVersion1);
+  device.negotiate(kVirtioVersion1);
   device.set_driver_features(kVirtioVersion1 | kVirtioIndirect);
   return 0;
 }
 uint64_t unknown_features() {
-  negotiate(~uint64_t{0});
+  device.negotiate(~uint64_t{0});
   return device.status();
 }
 uint64_t no_features_ok() {
@@ -127,7 +118,7 @@ uint64_t absent_queue() {
   return device.read(V::kQueueNumMax);
 }
 uint64_t queue_of(uint32_t size, uint64_t desc = 0) {
-  negotiate(device.ring_features());
+  device.negotiate(device.ring_features());
   set_up_queue(device, 0, ring, size, desc);
   return device.read(V::kQueueReady);
 }

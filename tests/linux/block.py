@@ -106,19 +106,28 @@ def no_space(image, folder):
 
 
 def limits(image, folder):
-    """bytes <= rate x elapsed + burst, and at least 70 % of it."""
-    rate = 4 * MIB
+    """bytes <= rate x elapsed + burst, and at least 70 % of it; then the same at half the rate."""
+    first, seconds = 4 * MIB, 8
     disks = Disks()
-    disks.add(sparse(folder / "disk", 64 * MIB), f"direct=off,throttling.bps-total={rate}")
+    disks.add(sparse(folder / "disk", 64 * MIB), f"direct=off,throttling.bps-total={first}")
     vmm = start_script(image, "steady.sh", *disks.options)
     vmm.wait_for("begin", LIMIT)
-    begin = time.monotonic()
-    vmm.wait_for("end bytes", LIMIT)
-    seconds = time.monotonic() - begin
-    text = end(vmm)
-    done = int(re.search(r"end bytes=(\d+)", text)[1])
-    assert 0.7 * rate * seconds <= done <= rate * seconds + 2 * rate, f"{done} bytes in {seconds:.1f} s"
-    print(f"{done / seconds / rate:.2f} of the rate")
+
+    def done():
+        return MIB * max(map(int, re.findall(r"^mib=(\d+)$", vmm.text(), re.M)), default=0)
+
+    for rate in (first, first // 2):
+        if rate != first:
+            others = dict.fromkeys(("bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+            vmm.qmp.request("block_set_io_throttle", {"id": "disk0", "bps": rate, **others})
+        before, began = done(), time.monotonic()
+        time.sleep(seconds)
+        moved, elapsed = done() - before, time.monotonic() - began
+        # What is done is told in MiB.
+        assert 0.7 * rate * elapsed - MIB <= moved <= rate * elapsed + 2 * rate + MIB, f"{moved} bytes in {elapsed:.1f} s"
+        print(f"{moved / elapsed / rate:.2f} of the rate")
+    vmm.qmp.command("quit")
+    assert vmm.wait() == 0, vmm.stderr()
 
 
 def killed(image, folder):

@@ -1,6 +1,4 @@
 """Disks of a Linux guest on virtio-blk; what is done with them is in block.py."""
-import re
-
 from runs import script
 
 
@@ -20,8 +18,8 @@ def test_no_space_on_the_host_stops_the_guest_and_nothing_is_lost(virtio_image):
     script("block.py", "no_space", virtio_image)
 
 
-def test_a_limit_is_kept_and_used(virtio_image):
-    assert re.search(r"0\.[789]\d|1\.\d\d", script("block.py", "limits", virtio_image))
+def test_a_limit_is_kept_and_used_and_may_change(virtio_image):
+    assert script("block.py", "limits", virtio_image).count("of the rate") == 2
 
 
 def test_kill_minus_nine_leaves_the_image_whole_and_free(virtio_image):
