@@ -25,9 +25,9 @@ def moved(image, folder):
     (_, *before, pin), (_, *after, _) = lines
     assert int(pin) >= PINS_OF_THE_FIRST, lines
     for first, last in zip(before, after):
-        assert int(last) - int(first) > 5 * seconds, f"one CPU had too few: {lines}"
+        assert int(last) - int(first) > 20, f"one CPU had too few: {lines}"
     passes, moves = re.search(r"^passes=(\d+) moves=(\d+)$", text, re.M).groups()
-    assert int(passes) > 0 and int(moves) > 5 * seconds, text[-3000:]
+    assert int(passes) > 0 and int(moves) > 20, text[-3000:]
     assert "fio failed" not in text and "complaint=" not in text, text[-3000:]
     print(f"{passes} passes, {moves} moves, {lines}")
 

@@ -27,7 +27,7 @@ done &
 end=$(($(date +%s) + seconds)) passes=0
 while [ "$(date +%s)" -lt "$end" ]; do
   # One request at a time: any interrupt that is lost is missed.
-  chroot /mnt fio --name=job --filename=/dev/vdb --direct=1 --ioengine=psync --size=1m --rw=randrw --bsrange=512-8k --fsync=16 \
+  chroot /mnt fio --name=job --filename=/dev/vdb --direct=1 --ioengine=psync --size=512k --rw=randrw --bsrange=512-8k --fsync=16 \
     --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 --minimal >/dev/null 2>/tmp/errors || { echo "fio failed: $(cat /tmp/errors)"; break; }
   passes=$((passes + 1))
 done
