@@ -3,11 +3,10 @@ import hashlib
 import os
 import time
 
-from guests import Line, connect, end, perform, start_script
+from guests import PROMPT, Line, connect, end, perform, start_script
 
 NAME = "org.example.agent"
 BYTES = 100 * 1024
-PROMPT = r"# (\x1b\[6n)?$"  # and a question for the size of the terminal
 
 
 def try_login(line, password, pause):

@@ -1,4 +1,5 @@
 """What the programs that with-kvm runs have in common: a guest with Debian's kernel, its disks, and its end."""
+import atexit
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ from vmm import Vmm  # noqa: E402
 LIMIT = 300
 MIB = 1 << 20
 QUIET = "console=ttyS0 quiet panic=-1"
+PROMPT = r"# (\x1b\[6n)?$"  # and the shell's question where the cursor is
 
 
 def run(*argv):
@@ -46,8 +48,10 @@ class Disks:
 
 def start(image, words, *options, smp=1, memory_mib=192, **rest):
     """`words` for the kernel and for tools/bed/guest_init.sh."""
-    return Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
-               memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", **rest)
+    vmm = Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
+              memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", **rest)
+    atexit.register(vmm.close)  # else the guest of a test that fails runs on, in the way of the others
+    return vmm
 
 
 def start_script(image, script, *options, words="", **rest):

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 
-from guests import LIMIT, Line, connect, start
+from guests import LIMIT, PROMPT, Line, connect, start
 
 AWAY = 40  # seconds between a save and its restore: longer than a busy host keeps a guest waiting
 VARYING = ("uptime=", "dmesg=", "MemTotal=")
@@ -29,7 +29,7 @@ def restart(image, smp):
 
 
 def converse(line):
-    line.expect(r"# $")
+    line.expect(PROMPT)
     line.write("echo answer=$((6*7))\n")
     line.expect(r"answer=42\r?\n")
     # Longer than the FIFO: flow from the file descriptor to the port has to wait for the guest.
