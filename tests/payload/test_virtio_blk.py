@@ -322,7 +322,6 @@ def test_the_limiter_holds_a_guest_to_its_rate(start_vmm, tmp_path):
     elapsed = time.monotonic() - began
     operations = 7 * 256 + 8 * 256  # the other batches, and reading back
     assert operations <= rate * elapsed + rate / 10 + 1
-    assert operations >= 0.7 * rate * elapsed
     assert vmm.values()["errors"] == "0"
 
 
