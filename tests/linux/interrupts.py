@@ -22,13 +22,15 @@ def moved(image, folder):
                             smp=2))
     assert f"devices={DEVICES} with a driver={DEVICES}\n" in text, text[-3000:]
     lines = re.findall(r"^(before|after) +\d+: +(\d+) +(\d+) +IO-APIC +(\d+)-edge +virtio63$", text, re.M)
+    assert [line[0] for line in lines] == ["before", "after"], text[-3000:]
     (_, *before, pin), (_, *after, _) = lines
     assert int(pin) >= PINS_OF_THE_FIRST, lines
     for first, last in zip(before, after):
         assert int(last) - int(first) > 20, f"one CPU had too few: {lines}"
     passes, moves = re.search(r"^passes=(\d+) moves=(\d+)$", text, re.M).groups()
     assert int(passes) > 0 and int(moves) > 20, text[-3000:]
-    assert "fio failed" not in text and "complaint=" not in text, text[-3000:]
+    # Not that a busy host made it wait.
+    assert not re.search(r"fio failed|^complaint=.*(nobody cared|blocked for|I/O error)", text, re.M), text[-3000:]
     print(f"{passes} passes, {moves} moves, {lines}")
 
 
