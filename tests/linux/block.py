@@ -28,7 +28,7 @@ def verify(image, folder):
                 add(engine, direct, queues)
     add("io_uring", "on", 4, packed="on")
     add("threads", "off", 1, packed="on")
-    text = end(start_script(image, "fio_verify.sh", *disks.options, smp=2))
+    text = end(start_script(image, "fio_verify.sh", *disks.options, smp=2, memory_mib=256))
     for number, (serial, queues, packed) in enumerate(wanted):
         disk = f"vd{chr(ord('b') + number)}"
         seen = re.search(rf"^disk={disk} serial=(\S*) queues=(\d+) packed=(\d) sectors=(\d+)$", text, re.M)
