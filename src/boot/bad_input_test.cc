@@ -152,7 +152,7 @@ const Case kKernels[] = {
        note.u32(4).u32(8).u32(18).text("Xen", 4).u64(0x1'0000'0040);
        return elf64(0x1'0000'0000, {TestSegment{.paddr = 0x1'0000'0000}, s}, note.view());
      },
-     "ELF file whose PVH entry 0x100000040 lies in none of its segments"},
+     "ELF file whose PVH entry 0x100000040 lies above 4 GiB"},
     {"PVH note of 2 bytes", [] { return note_elf(patched(pvh_note(0), 4, le32(2)), note_segment()); },
      "PVH note of 2 bytes, not 4 or 8"},
     {"ELF note of huge name", [] { return note_elf(patched(pvh_note(0), 0, le32(UINT32_MAX)), note_segment()); },

@@ -223,9 +223,12 @@ Result<> choose_entry(const BootFile& file, uint64_t size_bytes, const ElfFile& 
     return std::unexpected(file.error("is a position-independent ELF program without a PVH entry note, not a kernel"));
   }
   const std::optional<uint64_t> entry = physical_entry(elf, pvh.value_or(elf.entry));
-  if (!entry || (pvh && *entry > UINT32_MAX)) {
-    return std::unexpected(file.error(fmt::format("ELF file whose {} {:#x} lies in none of its segments",
-                                                  pvh ? "PVH entry" : "entry point", pvh.value_or(elf.entry))));
+  const std::string name = fmt::format("{} {:#x}", pvh ? "PVH entry" : "entry point", pvh.value_or(elf.entry));
+  if (!entry) {
+    return std::unexpected(file.error(fmt::format("ELF file whose {} lies in none of its segments", name)));
+  }
+  if (pvh && *entry > UINT32_MAX) {  // it is entered in 32-bit mode
+    return std::unexpected(file.error(fmt::format("ELF file whose {} lies above 4 GiB", name)));
   }
   image.entry = *entry;
   return {};
