@@ -49,7 +49,7 @@ class Disks:
 def start(image, words, *options, smp=1, memory_mib=192, **rest):
     """`words` for the kernel and for tools/bed/guest_init.sh."""
     vmm = Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
-              memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", **rest)
+              memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", env={"STRATOVIRT_LOG_LEVEL": "info"}, **rest)
     atexit.register(vmm.close)  # else the guest of a test that fails runs on, in the way of the others
     return vmm
 
@@ -61,7 +61,8 @@ def start_script(image, script, *options, words="", **rest):
 
 def end(vmm):
     code = vmm.wait(LIMIT)
-    assert code == 0, f"exit code {code}\n{vmm.text()[-3000:]}\n{vmm.stderr()}"
+    said = f"exit code {code}\n{vmm.text()[-3000:]}\n{vmm.stderr()}"
+    assert code == 0 and "triple fault" not in vmm.stderr(), said
     return vmm.text()
 
 
