@@ -84,10 +84,6 @@ class Platform {
   virtual uint32_t vcpu_id(uint32_t index) const = 0;
   virtual IrqRouter& irq_router() = 0;
 
-  // Asks the host what configure_vcpu() will need, which takes longer than the making of a vCPU: the calling thread may
-  // do it meanwhile. What goes wrong configure_vcpu() reports.
-  virtual void ask_host() const = 0;
-
   // The next four: on the vCPU's own thread (VcpuThread's setup or run_parked()), several vCPUs at the same time.
   // What a vCPU is and its state at power-on; it waits to be started. For one that was just created.
   virtual Result<> configure_vcpu(Vcpu& vcpu, uint32_t index) const = 0;

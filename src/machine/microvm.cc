@@ -26,10 +26,7 @@ Result<std::unique_ptr<Machine>> Microvm::create(const VmConfig& config, EventLo
   timeline.mark("platform");
   STRATO_TRY(machine->start_vcpu_threads());
   // While the vCPUs create themselves.
-  if (!machine->incoming_) {
-    machine->platform_->ask_host();
-    STRATO_TRY(machine->load_kernel(boot::RamContents::Zero));
-  }
+  if (!machine->incoming_) STRATO_TRY(machine->load_kernel(boot::RamContents::Zero));
   timeline.mark("kernel_loaded");
   STRATO_TRY(machine->make_devices());
   timeline.mark("devices");

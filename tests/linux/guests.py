@@ -46,11 +46,17 @@ class Disks:
         self.options += ["-drive", drive, "-device", device]
 
 
+def leave(vmm):
+    """A test that fails leaves its guest; which then shall not run on, in the way of the others, and its monitor's log is wanted."""
+    vmm.close()
+    print(vmm.stderr(), file=sys.stderr)
+
+
 def start(image, words, *options, smp=1, memory_mib=192, **rest):
     """`words` for the kernel and for tools/bed/guest_init.sh."""
     vmm = Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
               memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", env={"STRATOVIRT_LOG_LEVEL": "info"}, **rest)
-    atexit.register(vmm.close)  # else the guest of a test that fails runs on, in the way of the others
+    atexit.register(leave, vmm)
     return vmm
 
 
