@@ -11,7 +11,7 @@ from vmm import ROOT, SCALE, binary
 HERE = pathlib.Path(__file__).resolve().parent
 WITH_KVM = os.path.join(ROOT, "tools", "with-kvm")
 BED_FAILED = 125  # not the command: the emulator of a bed may end, and the bed is started anew
-TRIPLE_FAULT = b"triple fault: reset"  # in the monitor's log
+GUEST_FAULTED = b"guest faulted: "  # said by guests.py
 LIMIT = 400  # seconds for one run; a boot takes 10 on a quiet machine
 WORDS = "console=ttyS0 quiet panic=-1"
 QEMU_MACHINES = {"microvm": "microvm,rtc=on,pit=off,pic=off"}  # without its RTC Linux polls for one, and complains
@@ -150,7 +150,7 @@ def emulator_failed(command, done):
         return False
     if str(command[0]).startswith("qemu-system"):  # which says nothing of a triple fault; its runs all report
         return b"STRATO-REPORT-END" not in done.stdout
-    return done.returncode != 0 and TRIPLE_FAULT in done.stderr
+    return done.returncode != 0 and GUEST_FAULTED in done.stderr
 
 
 def in_bed(*command, limit=LIMIT):
