@@ -39,10 +39,6 @@ alignas(4096) uint8_t data[kBatch * kBlock];
 alignas(4096) uint8_t entropy[4096];
 char line[kLine];
 
-uint64_t address(const volatile void* object) {
-  return reinterpret_cast<uint64_t>(object);
-}
-
 template <uint32_t kSize>
 void serve(const VirtioMmio& device, uint32_t number, Virtqueue<kSize>& queue) {
   device.write(V::kQueueNotify, number);

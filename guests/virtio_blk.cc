@@ -57,10 +57,6 @@ Segment segment;
 volatile uint64_t used_interrupts = 0;
 volatile uint64_t config_interrupts = 0;
 
-uint64_t address(const volatile void* object) {
-  return reinterpret_cast<uint64_t>(object);
-}
-
 Virtqueue<1024>& ring() {
   return rings[queue];
 }

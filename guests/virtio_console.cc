@@ -50,9 +50,6 @@ uint32_t queues = 2;
 bool multiport = false;
 volatile bool key = false;
 
-uint64_t address(const volatile void* object) {
-  return reinterpret_cast<uint64_t>(object);
-}
 uint32_t input_of(uint32_t port) {
   return port == 0 ? 0 : 2 * port + 2;
 }

@@ -32,10 +32,6 @@ uint8_t buffer[1024 + kScribbledBytes];
 alignas(16) SplitDesc table[kTableEntries];
 volatile uint64_t interrupts = 0;
 
-uint64_t address(const volatile void* object) {
-  return reinterpret_cast<uint64_t>(object);
-}
-
 void on_device() {
   interrupts = interrupts + 1;
   device.write(V::kInterruptAck, device.read(V::kInterruptStatus));

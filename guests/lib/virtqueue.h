@@ -34,6 +34,11 @@ struct UsedChain {
   uint32_t len;
 };
 
+// Guest-physical, since guests are mapped one to one.
+inline uint64_t address(const volatile void* object) {
+  return reinterpret_cast<uint64_t>(object);
+}
+
 // x86 keeps stores in order; the compiler has to.
 inline void store_barrier() {
   asm volatile("" ::: "memory");
@@ -182,9 +187,6 @@ struct Virtqueue {
   }
   bool answered() { return used_count() == submitted; }
   uint32_t last_length() const { return last_len; }
-
- private:
-  static uint64_t address(const volatile void* object) { return reinterpret_cast<uint64_t>(object); }
 };
 
 // An empty queue, up to QueueReady; packed if that is offered, and so negotiated. `desc`: another place than the

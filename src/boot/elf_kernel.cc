@@ -223,12 +223,11 @@ Result<> choose_entry(const BootFile& file, uint64_t size_bytes, const ElfFile& 
     return std::unexpected(file.error("is a position-independent ELF program without a PVH entry note, not a kernel"));
   }
   const std::optional<uint64_t> entry = physical_entry(elf, pvh.value_or(elf.entry));
-  const std::string name = fmt::format("{} {:#x}", pvh ? "PVH entry" : "entry point", pvh.value_or(elf.entry));
-  if (!entry) {
-    return std::unexpected(file.error(fmt::format("ELF file whose {} lies in none of its segments", name)));
-  }
-  if (pvh && *entry > UINT32_MAX) {  // it is entered in 32-bit mode
-    return std::unexpected(file.error(fmt::format("ELF file whose {} lies above 4 GiB", name)));
+  const bool above_4_gib = pvh && entry && *entry > UINT32_MAX;  // where the 32-bit mode of PVH does not reach
+  if (!entry || above_4_gib) {
+    return std::unexpected(
+        file.error(fmt::format("ELF file whose {} {:#x} lies {}", pvh ? "PVH entry" : "entry point",
+                               pvh.value_or(elf.entry), above_4_gib ? "above 4 GiB" : "in none of its segments")));
   }
   image.entry = *entry;
   return {};

@@ -150,4 +150,13 @@ Result<const Config*> find_backend(std::span<const BackendConfig> backends, std:
       Error::invalid(fmt::format("{0}={1}: no -object {2} has id={1}", property, id, Config::kType)));
 }
 
+// That there is one, unless `id` is empty: nothing is named then.
+template <class Config>
+Result<> check_backend(std::span<const BackendConfig> backends, std::string_view property, std::string_view id) {
+  if (id.empty()) return {};
+  const Result<const Config*> found = find_backend<Config>(backends, property, id);
+  if (!found) return std::unexpected(found.error());
+  return {};
+}
+
 }  // namespace strato

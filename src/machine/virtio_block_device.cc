@@ -78,11 +78,8 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioBlkConfig config, co
   if (drive == nullptr) {
     return std::unexpected(Error::invalid(fmt::format("drive={0}: no -drive has id={0}", config.drive)));
   }
-  if (!drive->throttle_group.empty()) {
-    const std::string property = fmt::format("drive={}: throttling.group", config.drive);
-    [[maybe_unused]] const ThrottleGroupConfig* group =
-        STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, property, drive->throttle_group));
-  }
+  Result<> group = check_backend<ThrottleGroupConfig>(context.backends, "throttling.group", drive->throttle_group);
+  if (!group) return std::unexpected(std::move(group).error().context(fmt::format("drive={}", config.drive)));
   return std::make_unique<BlockPlan>(std::move(config), *drive);
 }
 

@@ -42,9 +42,7 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_any(DeviceConfig config, const De
 
 Result<> check_iothreads(const VirtioDevicePlan& device, std::span<const BackendConfig> backends) {
   for (const std::string& id : device.iothreads()) {
-    if (id.empty()) continue;
-    [[maybe_unused]] const IothreadConfig* iothread =
-        STRATO_TRY(find_backend<IothreadConfig>(backends, "iothread", id));
+    STRATO_TRY(check_backend<IothreadConfig>(backends, "iothread", id));
   }
   return {};
 }

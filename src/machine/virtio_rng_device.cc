@@ -44,10 +44,7 @@ class RngPlan final : public VirtioDevicePlan {
 
 Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioRngConfig config, const DevicePlanContext& context) {
   const RngRandomConfig* source = STRATO_TRY(find_backend<RngRandomConfig>(context.backends, "rng", config.rng));
-  if (!config.throttle_group.empty()) {
-    [[maybe_unused]] const ThrottleGroupConfig* group =
-        STRATO_TRY(find_backend<ThrottleGroupConfig>(context.backends, "throttle-group", config.throttle_group));
-  }
+  STRATO_TRY(check_backend<ThrottleGroupConfig>(context.backends, "throttle-group", config.throttle_group));
   return std::make_unique<RngPlan>(std::move(config), *source);
 }
 
