@@ -4,21 +4,21 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "boot/boot_sources.h"
+#include "boot/platform_tables.h"
 #include "bus/component.h"
 #include "hypervisor/kvm/irq_router.h"
 #include "hypervisor/kvm/kvm.h"
 #include "hypervisor/kvm/vcpu.h"
 #include "hypervisor/kvm/vcpu_thread.h"
 #include "hypervisor/kvm/vm.h"
-
-namespace strato::boot {
-struct BootEntry;  // boot/linux_boot.h
-}
+#include "memory/guest_memory.h"
 
 namespace strato::arch {
 
@@ -29,22 +29,50 @@ struct Region {
   bool operator==(const Region&) const = default;
 };
 
+// A device at a fixed place.
+struct BoardDevice {
+  enum class Kind : uint8_t {
+    Serial16550,
+    Pl011,
+    Pl031,
+    CmosRtc,       // for a guest without ACPI only
+    PowerPorts,    // ACPI sleep control, sleep status, reset
+    ResetControl,  // PC: port 0xcf9
+    I8042,
+    Debug,  // a guest writes its progress to it
+  };
+  enum class Space : uint8_t { Port, Mmio };
+
+  Kind kind;
+  Space space;
+  Region window;
+  uint32_t gsi = 0;  // of those that interrupt
+};
+
+// Wired interrupts for virtio-mmio devices.
+struct GsiRange {
+  uint32_t first = 0;
+  uint32_t last = 0;
+  bool acpi_only = false;  // a guest without ACPI does not find them
+};
+
+// An I/O APIC in user space, for the range of interrupts from `first_gsi` on; there when one of them is used.
+struct SecondIoapic {
+  Region window;
+  uint32_t first_gsi = 0;
+  uint32_t pins = 0;
+};
+
 struct MachineMap {
   Region virtio_mmio;  // windows of virtio_mmio_step bytes each
-  uint64_t virtio_mmio_step;
-  uint32_t first_gsi;  // wired interrupts of devices; those that a guest without ACPI can use as well
-  uint32_t last_gsi;
-  uint32_t first_acpi_gsi;  // more of them, for guests with ACPI only
-  uint32_t last_acpi_gsi;
-  Region second_ioapic;  // x86: where these end, the pins of an I/O APIC in user space, which is there when needed
-  uint32_t first_second_gsi;
-  uint32_t last_second_gsi;
+  uint64_t virtio_mmio_step = 0;
+  std::span<const GsiRange> virtio_mmio_gsis;  // in the order in which they are given out
+  std::optional<SecondIoapic> second_ioapic;
   Region event_device;  // MMIO page of the event device (GED), reserved
-  uint32_t event_device_gsi;
-  Region serial;  // x86: ports
-  uint32_t serial_gsi;
-  Region power;  // x86: ports sleep control, sleep status, reset
-  Region debug;  // x86: port to which a guest writes its progress
+  uint32_t event_device_gsi = 0;
+  std::span<const BoardDevice> board;
+  // Whether a guest that is started without firmware can use ACPI; else it gets a device tree.
+  bool acpi = false;
 };
 const MachineMap& machine_map();
 
@@ -57,21 +85,29 @@ std::vector<Region> ram_layout(uint64_t size_bytes);
 
 // --- vCPUs and the interrupt controller
 // The product is the number of vCPUs that there can ever be.
-struct Topology {
-  uint32_t sockets = 1;
-  uint32_t dies = 1;
-  uint32_t clusters = 1;
-  uint32_t cores = 1;
-  uint32_t threads = 1;
-  uint32_t total() const { return sockets * dies * clusters * cores * threads; }
-  bool operator==(const Topology&) const = default;
-};
+using Topology = boot::CpuTopology;
 
 struct PlatformConfig {
   Topology topology;
-  bool pit = false;  // x86: the timer of a guest without ACPI
+  uint32_t cpus = 1;  // that are there at start
+  bool pit = false;   // x86: the timer of a guest without ACPI
   bool pmu = false;
+  bool sve = false;                      // Arm
+  bool steal_time = false;               // Arm
+  std::optional<uint8_t> gic_version{};  // Arm: 2 or 3; the best of the host without one
 };
+
+// What load_kernel() puts where.
+struct KernelLoad {
+  const boot::BootSources& sources;
+  const boot::PlatformTables& tables;  // with what describe() said
+  std::span<const Region> ram;         // ram_layout()
+  boot::RamContents contents;
+  std::shared_ptr<const GuestMemory> memory;
+};
+
+// KVM_CREATE_VM's argument for a machine with `ram_bytes`. Error: the host's processor has too few address bits for it.
+Result<unsigned long> vm_type(const Kvm& kvm, uint64_t ram_bytes);
 
 // Threads: control loop, but where it says otherwise. Outlives the vCPUs; `kvm` and `vm` outlive it.
 class Platform {
@@ -80,15 +116,26 @@ class Platform {
   static Result<std::unique_ptr<Platform>> create(const Kvm& kvm, const Vm& vm, const PlatformConfig& config);
   virtual ~Platform() = default;
 
-  // KVM's id of a vCPU, which is what firmware tables call it (x86: APIC id).
+  // KVM's id of a vCPU.
   virtual uint32_t vcpu_id(uint32_t index) const = 0;
+  // Whether a vCPU may be created only after the one before it; else all create themselves at the same time.
+  virtual bool vcpus_in_order() const = 0;
   virtual IrqRouter& irq_router() = 0;
+  // Adds the processors (those that are there at start), the interrupt controllers and what else it knows of.
+  virtual void describe(boot::PlatformTables& tables) const = 0;
+
+  // Loads the kernel with its initrd and command line, at start and again at each reset. vCPUs may still be creating
+  // themselves meanwhile, none runs. Errors name the file.
+  virtual Result<> load_kernel(const KernelLoad& load) = 0;
+  // Once, when all vCPUs have been created and configured or restored; none has run.
+  virtual Result<> vcpus_created(std::span<const std::unique_ptr<VcpuThread>> vcpus) = 0;
 
   // The next four: on the vCPU's own thread (VcpuThread's setup or run_parked()), several vCPUs at the same time.
   // What a vCPU is and its state at power-on; it waits to be started. For one that was just created.
   virtual Result<> configure_vcpu(Vcpu& vcpu, uint32_t index) const = 0;
-  // Where the configured vCPU 0 starts. On its own, so that vCPUs are made while the kernel is loaded.
-  virtual Result<> set_boot_entry(Vcpu& vcpu, const boot::BootEntry& entry) const = 0;
+  // Where the configured vCPU 0 starts, after load_kernel() and vcpus_created(). On its own, so that vCPUs are made
+  // while the kernel is loaded.
+  virtual Result<> set_boot_entry(Vcpu& vcpu) = 0;
   // A configured vCPU that has run goes back to its state at power-on; vCPU 0 needs set_boot_entry() then.
   virtual Result<> reset_vcpu(Vcpu& vcpu, uint32_t index) const = 0;
   // Instead of configure_vcpu(): `state` is what save() of the component "vcpuN" gave.
@@ -98,7 +145,8 @@ class Platform {
   // thread.
   virtual std::unique_ptr<Component> vcpu_component(VcpuThread& thread) const = 0;
 
-  // "irqchip", "pit", "kvmclock": what the kernel holds for the whole machine, in the order in which it is restored.
+  // What the kernel holds for the whole machine, in the order in which it is restored (x86: "irqchip", "pit",
+  // "kvmclock").
   virtual std::vector<Component*> components() = 0;
   // `state` is what save() of the component of that name gave. After the vCPUs were restored, before they run, the
   // clock last.

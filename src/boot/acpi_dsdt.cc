@@ -21,12 +21,14 @@ Term memory_window(uint64_t base, uint32_t size_bytes) {
 
 Term serial_port(const SerialPort& serial) {
   constexpr uint8_t kRegisters = 8;
-  return aml::device("COM1", {
-                                 aml::name("_HID", aml::eisa_id("PNP0501")),
-                                 aml::name("_UID", aml::integer(0)),
-                                 aml::name("_CRS", aml::resource_template({aml::io_port(serial.port, kRegisters),
-                                                                           edge_interrupt(serial.gsi)})),
-                             });
+  return aml::device(
+      "COM1",
+      {
+          aml::name("_HID", aml::eisa_id("PNP0501")),
+          aml::name("_UID", aml::integer(0)),
+          aml::name("_CRS", aml::resource_template({aml::io_port(static_cast<uint16_t>(serial.address), kRegisters),
+                                                    edge_interrupt(serial.gsi)})),
+      });
 }
 
 Term virtio_mmio(const VirtioMmioWindow& window) {

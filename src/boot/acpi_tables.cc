@@ -94,10 +94,10 @@ void add_processor(ByteWriter& out, const Processor& cpu, uint32_t uid) {
   constexpr uint32_t kEnabled = 1;
   constexpr uint32_t kOnlineCapable = 2;
   const uint32_t flags = cpu.enabled ? kEnabled : kOnlineCapable;
-  if (cpu.apic_id < 255 && uid < 256) {
-    out.u8(kLocalApic).u8(8).u8(static_cast<uint8_t>(uid)).u8(static_cast<uint8_t>(cpu.apic_id)).u32(flags);
+  if (cpu.id < 255 && uid < 256) {
+    out.u8(kLocalApic).u8(8).u8(static_cast<uint8_t>(uid)).u8(static_cast<uint8_t>(cpu.id)).u32(flags);
   } else {
-    out.u8(kLocalX2Apic).u8(16).u16(0).u32(cpu.apic_id).u32(flags).u32(uid);
+    out.u8(kLocalX2Apic).u8(16).u16(0).u32(static_cast<uint32_t>(cpu.id)).u32(flags).u32(uid);
   }
 }
 

@@ -16,7 +16,7 @@ namespace {
 // Values that the tests below look for.
 PlatformTables small_platform() {
   PlatformTables platform;
-  platform.cpus = {{.apic_id = 0}, {.apic_id = 1, .enabled = false}};
+  platform.cpus = {{.id = 0}, {.id = 1, .enabled = false}};
   platform.ioapics = {{.id = 2}};
   platform.serial = SerialPort{};
   platform.virtio_mmio = {{.base = 0xf010'0000, .gsi = 5, .uid = 0}, {.base = 0x80'0000'0000, .gsi = 6, .uid = 1}};
@@ -111,7 +111,7 @@ TEST(AcpiTablesTest, MadtTellsProcessorsAndIoApics) {
 
 TEST(AcpiTablesTest, ApicIdsFrom255AreX2Apics) {
   PlatformTables platform = small_platform();
-  platform.cpus = {{.apic_id = 254}, {.apic_id = 255}};
+  platform.cpus = {{.id = 254}, {.id = 255}};
   const Bytes madt = find(build(platform), "APIC").bytes;
   ASSERT_EQ(madt.size(), 44U + 8 + 16 + 12);
   EXPECT_EQ(byte_at(madt, 44), 0U);
@@ -131,7 +131,7 @@ TEST(AcpiTablesTest, TablesThatDoNotFitAreAnError) {
 PlatformTables largest_platform() {
   PlatformTables platform = small_platform();
   platform.cpus.clear();
-  for (uint32_t i = 0; i < 254; ++i) platform.cpus.push_back({.apic_id = i * 2});
+  for (uint32_t i = 0; i < 254; ++i) platform.cpus.push_back({.id = i * 2});
   platform.ioapics.push_back({.id = 3, .address = 0xfec1'0000, .gsi_base = 24});
   platform.virtio_mmio.clear();
   for (uint32_t i = 0; i < 1000; ++i) {

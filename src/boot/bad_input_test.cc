@@ -184,7 +184,7 @@ Result<BootEntry> load(BootSources sources, const GuestRam& ram, const PlatformT
 
 PlatformTables one_cpu() {
   PlatformTables platform;
-  platform.cpus = {{.apic_id = 0}};
+  platform.cpus = {{.id = 0}};
   platform.ioapics = {{.id = 0}};
   return platform;
 }

@@ -55,7 +55,7 @@ Bytes make_kernel(std::span<const uint8_t> data) {
 
 PlatformTables one_cpu() {
   PlatformTables platform;
-  platform.cpus = {{.apic_id = 0}};
+  platform.cpus = {{.id = 0}};
   platform.ioapics = {{.id = 0}};
   platform.virtio_mmio = {{.base = 0xf010'0000, .gsi = 5}};
   return platform;

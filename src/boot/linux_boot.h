@@ -6,23 +6,15 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <string>
 #include <variant>
 
 #include "base/result.h"
-#include "boot/boot_file.h"
+#include "boot/boot_sources.h"
 #include "boot/platform_tables.h"
 #include "boot/x86_memory_map.h"
 #include "memory/guest_memory.h"
 
 namespace strato::boot {
-
-struct BootSources {
-  BootFile kernel;
-  std::optional<BootFile> initrd;
-  std::string command_line;  // -append
-};
 
 // 32-bit protected mode, paging off, flat segments, ebx = start_info.
 struct Pvh32Entry {
@@ -46,10 +38,6 @@ struct BootEntry {
   uint64_t idt = 0;
   uint16_t idt_limit = 0;
 };
-
-// Whether RAM is known to read as zero where nothing has been written (a new VM), or has been used (a reset): then
-// what the kernel expects to be zero is written as well.
-enum class RamContents : uint8_t { Zero, Used };
 
 // Errors name the file, or the command line, and what was found.
 Result<BootEntry> load_linux(const BootSources& sources, const PlatformTables& platform, const x86::RamLayout& ram,

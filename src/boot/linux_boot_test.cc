@@ -19,7 +19,7 @@ using strato::testing::GuestRam;
 class LinuxBootTest : public ::testing::Test {
  protected:
   LinuxBootTest() {
-    platform.cpus = {{.apic_id = 0}};
+    platform.cpus = {{.id = 0}};
     platform.ioapics = {{.id = 2}};
     platform.virtio_mmio = {{.base = 0xf010'0000, .gsi = 5}};
   }

@@ -29,7 +29,7 @@ class Entries {
     constexpr uint8_t kBootProcessor = 2;
     constexpr uint32_t kSignature = 0x600;   // family 6; kernels ask CPUID
     constexpr uint32_t kFpuAndApic = 0x201;  // of CPUID leaf 1 EDX
-    out_.u8(kProcessor).u8(static_cast<uint8_t>(cpu.apic_id)).u8(kApicVersion);
+    out_.u8(kProcessor).u8(static_cast<uint8_t>(cpu.id)).u8(kApicVersion);
     out_.u8(static_cast<uint8_t>((cpu.enabled ? kEnabled : 0) | (is_boot_cpu ? kBootProcessor : 0)));
     out_.u32(kSignature).u32(kFpuAndApic).zeros(8);
     ++count_;
@@ -60,7 +60,7 @@ class Entries {
 Entries make_entries(const PlatformTables& platform) {
   Entries entries;
   for (const Processor& cpu : platform.cpus) {
-    if (cpu.apic_id <= kMaxApicId) entries.add_processor(cpu, &cpu == &platform.cpus.front());
+    if (cpu.id <= kMaxApicId) entries.add_processor(cpu, &cpu == &platform.cpus.front());
   }
   entries.add_isa_bus();
   for (const IoApic& io_apic : platform.ioapics) entries.add_io_apic(io_apic);
@@ -70,7 +70,7 @@ Entries make_entries(const PlatformTables& platform) {
                             static_cast<uint8_t>(pin));
     }
   }
-  const auto boot_apic = static_cast<uint8_t>(std::min(platform.cpus.front().apic_id, uint32_t{kAllApics}));
+  const auto boot_apic = static_cast<uint8_t>(std::min(platform.cpus.front().id, uint64_t{kAllApics}));
   entries.add_interrupt(kLocalInterrupt, kExtInt, 0, boot_apic, 0);
   entries.add_interrupt(kLocalInterrupt, kNmi, 0, kAllApics, 1);
   return entries;

@@ -12,7 +12,7 @@ namespace {
 
 PlatformTables platform_of(uint32_t cpus) {
   PlatformTables platform;
-  for (uint32_t i = 0; i < cpus; ++i) platform.cpus.push_back({.apic_id = i});
+  for (uint32_t i = 0; i < cpus; ++i) platform.cpus.push_back({.id = i});
   platform.ioapics = {{.id = static_cast<uint8_t>(cpus + 1)}};
   return platform;
 }
@@ -109,9 +109,9 @@ TEST(MpTableTest, TheLastTableThatFitsStaysInTheEbda) {
 
 TEST(MpTableTest, ProcessorsWithoutAnEightBitIdAreLeftOut) {
   PlatformTables platform = platform_of(1);
-  platform.cpus.push_back({.apic_id = 254});
-  platform.cpus.push_back({.apic_id = 255});
-  platform.cpus.push_back({.apic_id = 0x1'0001});
+  platform.cpus.push_back({.id = 254});
+  platform.cpus.push_back({.id = 255});
+  platform.cpus.push_back({.id = 0x1'0001});
   EXPECT_EQ(entries(build_mp_table(platform))[0].size(), 2U);
 }
 

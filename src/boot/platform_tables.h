@@ -1,5 +1,5 @@
-// What the machine tells its guest about itself: one list that feeds the ACPI tables, the MP table and the
-// virtio_mmio.device= arguments (and later the FDT), so that they cannot disagree. Plain data, no side effects.
+// What the machine tells its guest about itself: one list that feeds the ACPI tables, the MP table, the device tree and
+// the virtio_mmio.device= arguments, so that they cannot disagree. Plain data, no side effects.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,19 @@
 
 namespace strato::boot {
 
+// The product is the number of processors that there can ever be.
+struct CpuTopology {
+  uint32_t sockets = 1;
+  uint32_t dies = 1;
+  uint32_t clusters = 1;
+  uint32_t cores = 1;
+  uint32_t threads = 1;
+  uint32_t total() const { return sockets * dies * clusters * cores * threads; }
+  bool operator==(const CpuTopology&) const = default;
+};
+
 struct Processor {
-  uint32_t apic_id = 0;
+  uint64_t id = 0;      // x86: APIC id; Arm: the affinity fields of MPIDR_EL1
   bool enabled = true;  // false: not there yet, may be plugged in later (ACPI "online capable")
 };
 
@@ -28,9 +39,18 @@ struct VirtioMmioWindow {
   uint32_t uid = 0;  // ACPI _UID: unique, and stable over hotplug and restore
 };
 
+enum class SerialKind : uint8_t { Uart16550, Pl011 };
+
 struct SerialPort {
-  uint16_t port = 0x3f8;
+  SerialKind kind = SerialKind::Uart16550;
+  uint64_t address = 0x3f8;  // 16550: an I/O port; PL011: memory
   uint32_t gsi = 4;
+};
+
+// A PL031.
+struct RealTimeClock {
+  uint64_t address = 0;
+  uint32_t gsi = 0;
 };
 
 // ACPI 6.3 §4.8.3.6, §4.8.3.7: byte-wide I/O ports.
@@ -47,12 +67,35 @@ struct EventDevice {
   uint32_t gsi = 0;
 };
 
+struct AddressRange {
+  uint64_t base = 0;
+  uint64_t size_bytes = 0;
+  bool operator==(const AddressRange&) const = default;
+};
+
+// Arm's generic interrupt controller. A GSI is the number of an SPI: INTID - 32.
+struct Gic {
+  uint8_t version = 3;  // 2 or 3
+  AddressRange distributor{};
+  AddressRange cpu_interface{};                // version 2 only
+  std::vector<AddressRange> redistributors{};  // version 3 only
+  std::optional<AddressRange> its{};           // version 3 only: translates messages
+};
+
+struct ArmPlatform {
+  Gic gic;
+  bool pmu = false;
+};
+
 struct PlatformTables {
   std::vector<Processor> cpus;  // the first one is the boot processor; at least one
+  CpuTopology topology;
   std::vector<IoApic> ioapics;
   uint32_t local_apic_address = 0xfee0'0000;
   std::vector<VirtioMmioWindow> virtio_mmio;
   std::optional<SerialPort> serial;
+  std::optional<RealTimeClock> rtc;
+  std::optional<ArmPlatform> arm;  // else a PC
   PowerPorts power;
   std::optional<EventDevice> event_device;  // described only when present
   bool acpi = true;                         // write the ACPI tables (-machine acpi=)

@@ -234,7 +234,8 @@ TEST(CommandLineTest, MachineTakesItsProperties) {
       accepted(with_kernel({"-machine", "MicroVM,accel=kvm:tcg,usb=off,acpi=off,virtio-cmdline=no,pit=on"})).machine,
       (MachineConfig{.acpi = false, .virtio_cmdline = false, .pit = OnOffAuto::On}));
   EXPECT_EQ(accepted({"-machine", "none"}).machine.type, MachineType::None);
-  EXPECT_EQ(accepted({"-machine", "type=virt,gic-version=3"}).machine.type, MachineType::Virt);
+  EXPECT_EQ(accepted({"-machine", "type=virt,gic-version=3"}).machine,
+            (MachineConfig{.type = MachineType::Virt, .gic_version = 3}));
 }
 
 TEST(CommandLineTest, LastAcceleratorCounts) {
@@ -386,7 +387,7 @@ TEST(BadCommandLineTest, MessageNamesOptionValueAndRemedy) {
       {{"-machine", "microvm,usb=on"}, "-machine: usb=on: must be off"},
       {{"-machine", "microvm,pit=yes"}, "-machine: pit=yes: must be on|off|auto"},
       {{"-machine", "microvm,accel=tcg"}, "-machine: accel=tcg: must be kvm|kvm:tcg|test"},
-      {{"-machine", "virt,gic-version=2"}, "-machine: gic-version=2: must be 3"},
+      {{"-machine", "virt,gic-version=4"}, "-machine: gic-version=4:"},
       {{"-accel", "hvf"}, "-accel: accel=hvf: must be kvm|kvm:tcg|test"},
       {{"-cpu", "max"}, "-cpu: model=max: must be host"},
       {{"-cpu", "pmu=on"}, "-cpu: needs model="},

@@ -24,7 +24,6 @@ inline constexpr Choice kOnOffAuto[] = {{"on", static_cast<uint8_t>(OnOffAuto::O
                                         {"off", static_cast<uint8_t>(OnOffAuto::Off)},
                                         {"auto", static_cast<uint8_t>(OnOffAuto::Auto)}};
 inline constexpr Choice kOff[] = {{"off", 0}};
-inline constexpr Choice kGicVersions[] = {{"3", 3}};
 
 inline constexpr Property kMachineProperties[] = {
     choice<&MachineConfig::type>("type", "machine type", kMachineTypes).any_case().defaults("microvm"),
@@ -38,7 +37,7 @@ inline constexpr Property kMachineProperties[] = {
         .defaults("on"),
     choice<&MachineConfig::pit>("pit", "interval timer; auto: without ACPI only", kOnOffAuto).defaults("auto"),
     fixed("usb", "for libvirt", kOff),
-    fixed("gic-version", "arm interrupt controller", kGicVersions),
+    integer<&MachineConfig::gic_version>("gic-version", "arm interrupt controller; the host's best without it", 2, 3),
 };
 inline constexpr ObjectTable kMachineTable = {.type_key = "type", .properties = kMachineProperties};
 

@@ -26,8 +26,9 @@ struct MachineConfig {
   bool dump_guest_core = true;
   bool mem_share = false;
   bool acpi = true;
-  bool virtio_cmdline = true;       // append virtio_mmio.device= arguments
-  OnOffAuto pit = OnOffAuto::Auto;  // Auto: only for a guest without ACPI
+  bool virtio_cmdline = true;            // append virtio_mmio.device= arguments
+  OnOffAuto pit = OnOffAuto::Auto;       // Auto: only for a guest without ACPI
+  std::optional<uint8_t> gic_version{};  // aarch64: 2 or 3; the best of the host without one
   bool operator==(const MachineConfig&) const = default;
 };
 

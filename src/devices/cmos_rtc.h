@@ -37,7 +37,6 @@ struct CmosRtcState {
 // A window of two ports from 0x70.
 class CmosRtc final : public IoDevice, public Component {
  public:
-  static constexpr uint64_t kBasePort = 0x70;
   static constexpr uint64_t kWindowBytes = 2;
 
   // `unix_seconds` tells the time (UTC) and is called on vCPU threads.

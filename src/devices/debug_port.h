@@ -15,7 +15,6 @@ namespace strato {
 
 class DebugPort final : public IoDevice {
  public:
-  static constexpr uint64_t kBasePort = 0x680;
   static constexpr uint64_t kWindowBytes = 1;
   static constexpr uint8_t kKernelEntry = 1;
   static constexpr uint8_t kUserspace = 2;

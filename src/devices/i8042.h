@@ -17,7 +17,6 @@ namespace strato {
 // A window of five ports from 0x60.
 class I8042 final : public IoDevice {
  public:
-  static constexpr uint64_t kBasePort = 0x60;
   static constexpr uint64_t kWindowBytes = 5;
 
   // `on_reset` only posts: it runs on a vCPU thread, perhaps on several at a time.

@@ -36,7 +36,6 @@ class AcpiPowerPorts final : public IoDevice {
 // One port, 0xCF9: what reboot=p and several firmware-less guests use.
 class ResetControlPort final : public IoDevice {
  public:
-  static constexpr uint64_t kBasePort = 0xcf9;
   static constexpr uint64_t kWindowBytes = 1;
 
   explicit ResetControlPort(std::move_only_function<void() const> on_reset) : on_reset_(std::move(on_reset)) {}

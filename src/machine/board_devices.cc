@@ -2,60 +2,118 @@
 
 #include <time.h>
 
-#include "arch/platform.h"
+#include <utility>
+
+#include "devices/cmos_rtc.h"
 #include "devices/debug_port.h"
 #include "devices/i8042.h"
 #include "devices/power_ports.h"
+#include "devices/serial_16550.h"
 #include "hypervisor/kvm/irq.h"
 #include "machine/saved_state.h"
 
 namespace strato {
 namespace {
 
-constexpr std::string_view kSerialName = "serial0";
+using Kind = arch::BoardDevice::Kind;
+
+// The name of the component; empty for a device without state.
+std::string_view component_of(Kind kind) {
+  switch (kind) {
+    case Kind::Serial16550:
+    case Kind::Pl011:
+      return "serial0";
+    case Kind::Pl031:
+      return "rtc";
+    case Kind::CmosRtc:
+      return "cmos_rtc";
+    case Kind::PowerPorts:
+    case Kind::ResetControl:
+    case Kind::I8042:
+    case Kind::Debug:
+      break;
+  }
+  return {};
+}
+
+bool is_wanted(Kind kind, bool serial, bool guest_has_acpi) {
+  if (kind == Kind::Serial16550 || kind == Kind::Pl011) return serial;
+  return kind != Kind::CmosRtc || !guest_has_acpi;
+}
+
+Result<> attach(const arch::BoardDevice& place, const BoardDevices::Args& args, std::string name,
+                std::shared_ptr<IoDevice> device) {
+  IoBus& bus = place.space == arch::BoardDevice::Space::Port ? args.port_bus : args.mmio_bus;
+  return bus.add({place.window.base, place.window.size_bytes, std::move(name), std::move(device)});
+}
+
+int64_t wall_clock_s() {
+  return static_cast<int64_t>(::time(nullptr));
+}
 
 }  // namespace
 
-Result<std::unique_ptr<BoardDevices>> BoardDevices::create(const Vm& vm, IoBus& port_bus, const Args& args) {
-  const arch::MachineMap& map = arch::machine_map();
-  std::unique_ptr<BoardDevices> devices(new BoardDevices());
-  if (args.serial_backend != nullptr) STRATO_TRY(devices->add_serial(vm, port_bus, args));
-  if (args.legacy) STRATO_TRY(devices->add_cmos_rtc(port_bus, args));
+std::vector<std::string_view> BoardDevices::component_names(bool serial, bool guest_has_acpi) {
+  std::vector<std::string_view> names;
+  for (const arch::BoardDevice& place : arch::machine_map().board) {
+    const std::string_view name = component_of(place.kind);
+    if (!name.empty() && is_wanted(place.kind, serial, guest_has_acpi)) names.push_back(name);
+  }
+  return names;
+}
 
-  STRATO_TRY(port_bus.add({map.power.base, AcpiPowerPorts::kWindowBytes, "power ports",
-                           std::make_shared<AcpiPowerPorts>(AcpiPowerPorts::Callbacks{.on_power_off = args.on_power_off,
-                                                                                      .on_reset = args.on_reset})}));
-  STRATO_TRY(port_bus.add({ResetControlPort::kBasePort, ResetControlPort::kWindowBytes, "reset control",
-                           std::make_shared<ResetControlPort>(args.on_reset)}));
-  STRATO_TRY(port_bus.add({I8042::kBasePort, I8042::kWindowBytes, "i8042", std::make_shared<I8042>(args.on_reset)}));
-  STRATO_TRY(port_bus.add({map.debug.base, DebugPort::kWindowBytes, "debug port",
-                           std::make_shared<DebugPort>([report = args.on_progress](uint8_t value) {
-                             if (value == DebugPort::kKernelEntry) report("kernel_entry");
-                             if (value == DebugPort::kUserspace) report("userspace");
-                           })}));
+Result<std::unique_ptr<BoardDevices>> BoardDevices::create(const Args& args) {
+  std::unique_ptr<BoardDevices> devices(new BoardDevices());
+  for (const arch::BoardDevice& place : arch::machine_map().board) {
+    if (!is_wanted(place.kind, args.serial_backend != nullptr, args.guest_has_acpi)) continue;
+    STRATO_TRY(devices->add(place, args));
+  }
   return devices;
 }
 
-Result<> BoardDevices::add_serial(const Vm& vm, IoBus& port_bus, const Args& args) {
-  const arch::MachineMap& map = arch::machine_map();
-  std::optional<Serial16550State> state = STRATO_TRY(saved_state<Serial16550State>(args.saved, kSerialName));
-  serial_irq_ = std::make_unique<KvmIrqLine>(vm, map.serial_gsi);
-  serial_ = STRATO_TRY(Serial16550::create(
-      {.name = std::string(kSerialName), .chardev = *args.serial_backend, .irq = *serial_irq_}, std::move(state)));
-  return port_bus.add({map.serial.base, Serial16550::kWindowBytes, std::string(kSerialName), serial_});
+// `make(name, irq, state)` gives the device.
+template <class State, class Make>
+Result<> BoardDevices::add_component(const arch::BoardDevice& place, const Args& args, Make make) {
+  const std::string name(component_of(place.kind));
+  std::optional<State> state = STRATO_TRY(saved_state<State>(args.saved, name));
+  irqs_.push_back(std::make_unique<KvmIrqLine>(args.vm, place.gsi));
+  auto made = STRATO_TRY(make(name, *irqs_.back(), std::move(state)));
+  const std::shared_ptr device = std::move(made);
+  components_.push_back(device.get());
+  owned_.push_back(device);
+  return attach(place, args, name, device);
 }
 
-Result<> BoardDevices::add_cmos_rtc(IoBus& port_bus, const Args& args) {
-  const std::optional<CmosRtcState> state = STRATO_TRY(saved_state<CmosRtcState>(args.saved, "cmos_rtc"));
-  cmos_rtc_ = STRATO_TRY(CmosRtc::create([] { return static_cast<int64_t>(::time(nullptr)); }, state));
-  return port_bus.add({CmosRtc::kBasePort, CmosRtc::kWindowBytes, "cmos_rtc", cmos_rtc_});
-}
-
-std::vector<Component*> BoardDevices::components() {
-  std::vector<Component*> all;
-  if (serial_ != nullptr) all.push_back(serial_.get());
-  if (cmos_rtc_ != nullptr) all.push_back(cmos_rtc_.get());
-  return all;
+Result<> BoardDevices::add(const arch::BoardDevice& place, const Args& args) {
+  switch (place.kind) {
+    case Kind::Serial16550:
+      return add_component<Serial16550State>(
+          place, args, [&args](const std::string& name, IrqLine& irq, std::optional<Serial16550State> state) {
+            return Serial16550::create({.name = name, .chardev = *args.serial_backend, .irq = irq}, std::move(state));
+          });
+    case Kind::CmosRtc:
+      return add_component<CmosRtcState>(place, args,
+                                         [](const std::string&, IrqLine&, std::optional<CmosRtcState> state) {
+                                           return CmosRtc::create(wall_clock_s, std::move(state));
+                                         });
+    case Kind::PowerPorts:
+      return attach(place, args, "power ports",
+                    std::make_shared<AcpiPowerPorts>(
+                        AcpiPowerPorts::Callbacks{.on_power_off = args.on_power_off, .on_reset = args.on_reset}));
+    case Kind::ResetControl:
+      return attach(place, args, "reset control", std::make_shared<ResetControlPort>(args.on_reset));
+    case Kind::I8042:
+      return attach(place, args, "i8042", std::make_shared<I8042>(args.on_reset));
+    case Kind::Debug:
+      return attach(place, args, "debug port", std::make_shared<DebugPort>([report = args.on_progress](uint8_t value) {
+                      if (value == DebugPort::kKernelEntry) report("kernel_entry");
+                      if (value == DebugPort::kUserspace) report("userspace");
+                    }));
+    case Kind::Pl011:
+    case Kind::Pl031:
+      break;
+  }
+  return {};
 }
 
 }  // namespace strato

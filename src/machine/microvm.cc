@@ -16,7 +16,8 @@ namespace strato {
 Result<std::unique_ptr<Machine>> Microvm::create(const VmConfig& config, EventLoop& loop, BootTimeline& timeline) {
   MicrovmPlan plan = STRATO_TRY(plan_microvm(config));
   Kvm kvm = STRATO_TRY(Kvm::open());
-  Vm vm = STRATO_TRY(Vm::create(kvm));
+  const unsigned long type = STRATO_TRY(arch::vm_type(kvm, config.memory_bytes));
+  Vm vm = STRATO_TRY(Vm::create(kvm, type));
   timeline.mark("kvm");
   std::unique_ptr<Microvm> machine(new Microvm(config, std::move(plan), loop, timeline, std::move(kvm), std::move(vm)));
   STRATO_TRY(machine->open_back_ends());
@@ -121,19 +122,18 @@ Result<> Microvm::map_memory() {
 
 Result<> Microvm::make_platform() {
   platform_ = STRATO_TRY(arch::Platform::create(kvm_, vm_, plan_.platform));
-  for (uint32_t index = 0; index < config_.smp.cpus; ++index) {
-    plan_.tables.cpus.push_back({.apic_id = platform_->vcpu_id(index), .enabled = true});
-  }
+  platform_->describe(plan_.tables);
   return {};
 }
 
 Result<> Microvm::load_kernel(boot::RamContents contents) {
   if (!boot_sources_)
     return std::unexpected(Error::invalid("-kernel: none was given, so that there is nothing to start"));
-  const std::shared_ptr<const GuestMemory> memory = memory_.snapshot();
-  boot_entry_ = STRATO_TRY(boot::load_linux(*boot_sources_, plan_.tables,
-                                            boot::x86::RamLayout::split(config_.memory_bytes), contents, *memory));
-  return {};
+  return platform_->load_kernel({.sources = *boot_sources_,
+                                 .tables = plan_.tables,
+                                 .ram = plan_.ram,
+                                 .contents = contents,
+                                 .memory = memory_.snapshot()});
 }
 
 Result<> Microvm::start_vcpu_threads() {
@@ -167,14 +167,14 @@ Result<> Microvm::restore_platform() {
 
 Result<> Microvm::make_devices() {
   // Not before the kernel has been read: an error up to there leaves the files and the terminal alone.
-  BoardDevices::Args args;
+  BoardDevices::Args args{.vm = vm_, .port_bus = port_bus_, .mmio_bus = mmio_bus_};
   if (config_.serial) args.serial_backend = STRATO_TRY(chardevs_.open(*config_.serial));
-  args.legacy = !plan_.guest_has_acpi;
+  args.guest_has_acpi = plan_.guest_has_acpi;
   args.on_power_off = [this] { post_power_off(); };
   args.on_reset = [this] { post_reset(); };
   args.on_progress = [this](std::string_view stage) { timeline_.mark(stage); };
   args.saved = incoming_ ? &incoming_->machine : nullptr;
-  board_devices_ = STRATO_TRY(BoardDevices::create(vm_, port_bus_, args));
+  board_devices_ = STRATO_TRY(BoardDevices::create(args));
   io_threads_ = STRATO_TRY(IoThreads::create(plan_.iothreads, loop_.clock()));
   virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
                                                           .irq_router = platform_->irq_router(),
@@ -190,6 +190,7 @@ Result<> Microvm::make_devices() {
 
 Result<> Microvm::wait_until_ready() {
   STRATO_TRY(vcpus_.wait_created());
+  STRATO_TRY(platform_->vcpus_created(vcpus_.threads()));
   for (const std::unique_ptr<VcpuThread>& thread : vcpus_.threads()) {
     vcpu_components_.push_back(platform_->vcpu_component(*thread));
   }
@@ -200,8 +201,7 @@ Result<> Microvm::wait_until_ready() {
 }
 
 Result<> Microvm::set_boot_entry() {
-  return vcpus_.threads().front()->run_parked_and_wait(
-      [this](Vcpu& vcpu) { return platform_->set_boot_entry(vcpu, *boot_entry_); });
+  return vcpus_.threads().front()->run_parked_and_wait([this](Vcpu& vcpu) { return platform_->set_boot_entry(vcpu); });
 }
 
 // --- what the guest asks for
@@ -222,13 +222,27 @@ void Microvm::post_vcpu_end(VcpuEnd ended) {
         reset_guest();
         return;
       case VcpuEnd::Kind::SystemEvent:
-        fail(fmt::format("system event {} is not known", ended.system_event));
+        serve_system_event(ended.system_event);
         return;
       case VcpuEnd::Kind::Error:
         fail(ended.text);
         return;
     }
   });
+}
+
+// What the guest asked KVM's firmware for (Arm: PSCI).
+void Microvm::serve_system_event(uint32_t event) {
+  switch (event) {
+    case KVM_SYSTEM_EVENT_SHUTDOWN:
+      guest_stopped(ShutdownCause::GuestShutdown);
+      return;
+    case KVM_SYSTEM_EVENT_RESET:
+      reset_guest();
+      return;
+    default:
+      fail(fmt::format("system event {} is not known", event));
+  }
 }
 
 void Microvm::post_block_error(const BlockError& error) {
@@ -442,9 +456,10 @@ MachineShape Microvm::shape() const {
                      .cores = config_.smp.cores,
                      .threads = config_.smp.threads,
                      .components = {}};
-  if (config_.serial) shape.components.emplace_back("serial0");
   if (plan_.platform.pit) shape.components.emplace_back("pit");
-  if (!plan_.guest_has_acpi) shape.components.emplace_back("cmos_rtc");
+  for (const std::string_view name : BoardDevices::component_names(config_.serial.has_value(), plan_.guest_has_acpi)) {
+    shape.components.emplace_back(name);
+  }
   if (needs_second_ioapic(plan_.virtio_mmio)) shape.components.emplace_back(kSecondIoapicName);
   for (const VirtioMmioPlan& device : plan_.virtio_mmio) shape.components.push_back(device.component);
   return shape;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "arch/platform.h"
-#include "boot/linux_boot.h"
+#include "boot/boot_sources.h"
 #include "bus/component.h"
 #include "bus/io_bus.h"
 #include "hypervisor/kvm/kvm.h"
@@ -73,6 +73,7 @@ class Microvm final : public Machine {
   void post_power_off();
   void post_reset();
   void post_vcpu_end(VcpuEnd ended);
+  void serve_system_event(uint32_t event);
   void post_block_error(const BlockError& error);
 
   // Life cycle.
@@ -115,7 +116,6 @@ class Microvm final : public Machine {
   IoBus port_bus_{0x10000};
   IoBus mmio_bus_{0};
   std::unique_ptr<arch::Platform> platform_;
-  std::optional<boot::BootEntry> boot_entry_;
   std::unique_ptr<BoardDevices> board_devices_;
   std::unique_ptr<IoThreads> io_threads_;
   ThrottleGroups throttle_groups_;

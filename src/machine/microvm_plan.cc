@@ -29,6 +29,34 @@ Result<> refuse_unsupported(const VmConfig& config) {
   return {};
 }
 
+void describe_board_device(const arch::BoardDevice& device, const VmConfig& config, boot::PlatformTables& tables) {
+  using Kind = arch::BoardDevice::Kind;
+  const uint64_t base = device.window.base;
+  switch (device.kind) {
+    case Kind::Serial16550:
+    case Kind::Pl011:
+      if (!config.serial) return;
+      tables.serial =
+          boot::SerialPort{.kind = device.kind == Kind::Pl011 ? boot::SerialKind::Pl011 : boot::SerialKind::Uart16550,
+                           .address = base,
+                           .gsi = device.gsi};
+      return;
+    case Kind::Pl031:
+      tables.rtc = boot::RealTimeClock{.address = base, .gsi = device.gsi};
+      return;
+    case Kind::PowerPorts:
+      tables.power.sleep_control = static_cast<uint16_t>(base);
+      tables.power.sleep_status = static_cast<uint16_t>(base + 1);
+      tables.power.reset = static_cast<uint16_t>(base + 2);
+      return;
+    case Kind::CmosRtc:
+    case Kind::ResetControl:
+    case Kind::I8042:
+    case Kind::Debug:
+      return;  // found by guests that know of them
+  }
+}
+
 }  // namespace
 
 bool command_line_disables_acpi(std::string_view command_line) {
@@ -48,16 +76,20 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   STRATO_TRY(refuse_unsupported(config));
   const arch::MachineMap& map = arch::machine_map();
   MicrovmPlan plan;
-  plan.guest_has_acpi = config.machine.acpi && !command_line_disables_acpi(config.append);
+  plan.guest_has_acpi = map.acpi && config.machine.acpi && !command_line_disables_acpi(config.append);
   plan.ram = arch::ram_layout(config.memory_bytes);
   plan.platform.topology = {.sockets = config.smp.sockets,
                             .dies = config.smp.dies,
                             .clusters = config.smp.clusters,
                             .cores = config.smp.cores,
                             .threads = config.smp.threads};
-  plan.platform.pit =
-      config.machine.pit == OnOffAuto::On || (config.machine.pit == OnOffAuto::Auto && !plan.guest_has_acpi);
+  plan.platform.cpus = config.smp.cpus;
+  plan.platform.pit = config.machine.pit == OnOffAuto::On ||
+                      (config.machine.pit == OnOffAuto::Auto && map.acpi && !plan.guest_has_acpi);
   plan.platform.pmu = config.cpu.pmu;
+  plan.platform.sve = config.cpu.sve;
+  plan.platform.steal_time = config.cpu.kvm_steal_time;
+  plan.platform.gic_version = config.machine.gic_version;
   const std::vector<BackendConfig> backends = STRATO_TRY(parse_backends(config.objects));
   for (const BackendConfig& backend : backends) {
     if (const auto* iothread = std::get_if<IothreadConfig>(&backend)) plan.iothreads.push_back(*iothread);
@@ -67,20 +99,15 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   const DevicePlanContext devices{.config = config, .backends = backends, .drives = drives};
   plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));
   for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
-  plan.tables.ioapics = {boot::IoApic{}};
+  plan.tables.topology = plan.platform.topology;
   if (needs_second_ioapic(plan.virtio_mmio)) {
     plan.tables.ioapics.push_back({.id = kSecondIoapicId,
-                                   .address = static_cast<uint32_t>(map.second_ioapic.base),
-                                   .gsi_base = map.first_second_gsi,
-                                   .pins = map.last_second_gsi - map.first_second_gsi + 1});
+                                   .address = static_cast<uint32_t>(map.second_ioapic->window.base),
+                                   .gsi_base = map.second_ioapic->first_gsi,
+                                   .pins = map.second_ioapic->pins});
   }
-  if (config.serial) {
-    plan.tables.serial = boot::SerialPort{static_cast<uint16_t>(map.serial.base), map.serial_gsi};
-  }
-  plan.tables.power.sleep_control = static_cast<uint16_t>(map.power.base);
-  plan.tables.power.sleep_status = static_cast<uint16_t>(map.power.base + 1);
-  plan.tables.power.reset = static_cast<uint16_t>(map.power.base + 2);
-  plan.tables.acpi = config.machine.acpi;
+  for (const arch::BoardDevice& device : map.board) describe_board_device(device, config, plan.tables);
+  plan.tables.acpi = map.acpi && config.machine.acpi;
   plan.tables.virtio_cmdline = config.machine.virtio_cmdline;
   return plan;
 }

@@ -4,7 +4,6 @@
 
 #include "arch/platform.h"
 #include "boot/platform_tables.h"
-#include "boot/x86_memory_map.h"
 #include "config/vm_config.h"
 #include "machine/virtio_mmio_plan.h"
 #include "migration/saved_machine.h"
@@ -15,11 +14,11 @@ namespace strato {
 struct MicrovmPlan {
   std::vector<arch::Region> ram;
   arch::PlatformConfig platform;
-  boot::PlatformTables tables;  // without the processors, whose ids only the Platform knows
+  boot::PlatformTables tables;  // without what Platform::describe() adds
   std::vector<IothreadConfig> iothreads;
   std::vector<ThrottleGroupConfig> throttle_groups;
   std::vector<VirtioMmioPlan> virtio_mmio;
-  // Whether the guest is going to use ACPI: else it needs the old timer, clock and keyboard controller.
+  // Whether the guest is going to use ACPI: else a PC's needs the old timer, clock and keyboard controller.
   bool guest_has_acpi = true;
 };
 

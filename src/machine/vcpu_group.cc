@@ -12,6 +12,9 @@ Result<VcpuGroup> VcpuGroup::create(const Vm& vm, const arch::Platform& platform
     thread_config.setup = [setup = config.setup, index](Vcpu& vcpu) { return setup(vcpu, index); };
     thread_config.on_end = config.on_end;
     std::unique_ptr<VcpuThread> thread = STRATO_TRY(VcpuThread::create(vm, buses, std::move(thread_config)));
+    if (platform.vcpus_in_order()) {
+      STRATO_TRY(thread->wait_created());
+    }
     group.threads_.push_back(std::move(thread));
   }
   return group;

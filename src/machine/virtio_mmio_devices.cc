@@ -47,7 +47,7 @@ Result<std::unique_ptr<VirtioMmioDevices>> VirtioMmioDevices::create(const Args&
 Result<> VirtioMmioDevices::add_ioapic(const Args& args) {
   ioapic_ = STRATO_TRY(make_second_ioapic(args.vm, args.irq_router, args.loop, args.plans, args.saved));
   return mmio_bus_.add(
-      {arch::machine_map().second_ioapic.base, Ioapic::kWindowBytes, std::string(kSecondIoapicName), ioapic_});
+      {arch::machine_map().second_ioapic->window.base, Ioapic::kWindowBytes, std::string(kSecondIoapicName), ioapic_});
 }
 
 Result<> VirtioMmioDevices::add(const Args& args, VirtioMmioPlan& plan) {
@@ -58,9 +58,10 @@ Result<> VirtioMmioDevices::add(const Args& args, VirtioMmioPlan& plan) {
 
   auto slot = std::make_shared<Slot>();
   slot->base = plan.window.base;
-  const uint32_t first_second_gsi = arch::machine_map().first_second_gsi;
-  if (plan.window.gsi < first_second_gsi) slot->wired = STRATO_TRY(KvmInterrupt::create(args.vm, plan.window.gsi));
-  Interrupt& interrupt = slot->wired != nullptr ? *slot->wired : ioapic_->line(plan.window.gsi - first_second_gsi);
+  const std::optional<arch::SecondIoapic>& second = arch::machine_map().second_ioapic;
+  const bool wired = !second || plan.window.gsi < second->first_gsi;
+  if (wired) slot->wired = STRATO_TRY(KvmInterrupt::create(args.vm, plan.window.gsi));
+  Interrupt& interrupt = wired ? *slot->wired : ioapic_->line(plan.window.gsi - second->first_gsi);
   const std::vector<std::string> threads = plan.device->iothreads();
   std::vector<EventLoop*> loops;
   std::vector<Doorbell*> doorbells;
@@ -89,7 +90,7 @@ VirtioMmioDevices::~VirtioMmioDevices() {
   for (const std::shared_ptr<Slot>& slot : slots_) {
     STRATO_ASSERT(mmio_bus_.remove(slot->base).has_value());
   }
-  if (ioapic_ != nullptr) STRATO_ASSERT(mmio_bus_.remove(arch::machine_map().second_ioapic.base).has_value());
+  if (ioapic_ != nullptr) STRATO_ASSERT(mmio_bus_.remove(arch::machine_map().second_ioapic->window.base).has_value());
 }
 
 void VirtioMmioDevices::quiesce() {

@@ -17,17 +17,8 @@ namespace {
 
 // The interrupt of the device with this number; none when all are taken.
 std::optional<uint32_t> nth_gsi(size_t index, bool guest_has_acpi) {
-  const arch::MachineMap& map = arch::machine_map();
-  struct Range {
-    uint32_t first;
-    uint32_t last;
-    bool without_acpi;
-  };
-  const Range ranges[] = {{map.first_gsi, map.last_gsi, true},
-                          {map.first_acpi_gsi, map.last_acpi_gsi, false},
-                          {map.first_second_gsi, map.last_second_gsi, false}};
-  for (const Range& range : ranges) {
-    if (!range.without_acpi && !guest_has_acpi) continue;
+  for (const arch::GsiRange& range : arch::machine_map().virtio_mmio_gsis) {
+    if (range.acpi_only && !guest_has_acpi) continue;
     const size_t count = range.last - range.first + 1;
     if (index < count) return range.first + static_cast<uint32_t>(index);
     index -= count;

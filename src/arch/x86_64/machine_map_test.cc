@@ -25,9 +25,11 @@ TEST(MachineMap, NothingOverlapsBetweenTheHoleAndTheInterruptControllers) {
   EXPECT_GE(map.event_device.base, 3 * kGiB);
   EXPECT_LE(map.event_device.base + map.event_device.size_bytes, map.virtio_mmio.base);
   EXPECT_LE(map.virtio_mmio.base + map.virtio_mmio.size_bytes, 0xfec0'0000U);
-  EXPECT_GT(map.first_acpi_gsi, map.event_device_gsi);
-  EXPECT_GT(map.event_device_gsi, map.last_gsi);
-  EXPECT_GT(map.first_gsi, map.serial_gsi);
+  for (const GsiRange& range : map.virtio_mmio_gsis) {
+    EXPECT_LE(range.first, range.last);
+    EXPECT_FALSE(range.first <= map.event_device_gsi && map.event_device_gsi <= range.last);
+    for (const BoardDevice& device : map.board) EXPECT_FALSE(range.first <= device.gsi && device.gsi <= range.last);
+  }
 }
 
 }  // namespace

@@ -14,6 +14,8 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "boot/linux_boot.h"
+#include "boot/x86_memory_map.h"
 #include "hypervisor/kvm/x86_64.h"
 #include "state/format.h"
 
@@ -82,6 +84,7 @@ class X86Platform final : public Platform {
  public:
   X86Platform(const Kvm& kvm, const Vm& vm, const PlatformConfig& config)
       : kvm_(kvm),
+        cpus_(config.cpus),
         options_{.layout = ApicIdLayout(config.topology),
                  .pmu = config.pmu,
                  .tsc_deadline = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) != 0},
@@ -94,14 +97,20 @@ class X86Platform final : public Platform {
   }
 
   uint32_t vcpu_id(uint32_t index) const override { return options_.layout.apic_id(index); }
+  // In xAPIC mode, where every vCPU starts, KVM looks for a target by 8 bits of its id as well, and takes the vCPU that
+  // was created first: an INIT for 18 would reach 274.
+  bool vcpus_in_order() const override { return options_.layout.max_apic_id() > UINT8_MAX; }
   IrqRouter& irq_router() override { return *irq_router_; }
+  void describe(boot::PlatformTables& tables) const override;
+  Result<> load_kernel(const KernelLoad& load) override;
+  Result<> vcpus_created(std::span<const std::unique_ptr<VcpuThread>> /*vcpus*/) override { return {}; }
   std::unique_ptr<Component> vcpu_component(VcpuThread& thread) const override {
     return std::make_unique<VcpuComponent>(*this, thread);
   }
   std::vector<Component*> components() override { return components_; }
 
   Result<> configure_vcpu(Vcpu& vcpu, uint32_t index) const override;
-  Result<> set_boot_entry(Vcpu& vcpu, const boot::BootEntry& entry) const override;
+  Result<> set_boot_entry(Vcpu& vcpu) override;
   Result<> reset_vcpu(Vcpu& vcpu, uint32_t index) const override;
   Result<> restore_vcpu(Vcpu& vcpu, std::span<const std::byte> state) const override;
   Result<> restore(std::string_view component_name, std::span<const std::byte> state) override;
@@ -112,12 +121,14 @@ class X86Platform final : public Platform {
   Result<std::vector<uint32_t>> host_msrs() const;
 
   const Kvm& kvm_;
+  const uint32_t cpus_;
   const CpuidOptions options_;
   std::unique_ptr<IrqRouter> irq_router_;
   ChipComponent<IrqchipState> irqchip_;
   ChipComponent<PitState> pit_;
   ChipComponent<KvmClockState> clock_;
   std::vector<Component*> components_;
+  std::optional<boot::BootEntry> boot_entry_;  // written before the vCPU that reads it is asked to
 
   // Asked when first needed, on the thread of a vCPU. Not on the control thread while vCPUs make themselves: measured,
   // that saves nothing and doubles the processor time, since the two wait for each other in the kernel.
@@ -171,10 +182,24 @@ Result<> X86Platform::configure_vcpu(Vcpu& vcpu, uint32_t index) const {
   return set_lapic(vcpu, apic);
 }
 
-Result<> X86Platform::set_boot_entry(Vcpu& vcpu, const boot::BootEntry& entry) const {
+void X86Platform::describe(boot::PlatformTables& tables) const {
+  for (uint32_t index = 0; index < cpus_; ++index) tables.cpus.push_back({.id = vcpu_id(index), .enabled = true});
+  tables.ioapics.insert(tables.ioapics.begin(), boot::IoApic{});
+}
+
+Result<> X86Platform::load_kernel(const KernelLoad& load) {
+  uint64_t ram_bytes = 0;
+  for (const Region& piece : load.ram) ram_bytes += piece.size_bytes;
+  boot_entry_ = STRATO_TRY(
+      boot::load_linux(load.sources, load.tables, boot::x86::RamLayout::split(ram_bytes), load.contents, *load.memory));
+  return {};
+}
+
+Result<> X86Platform::set_boot_entry(Vcpu& vcpu) {
+  STRATO_ASSERT(boot_entry_.has_value());
   const kvm_sregs special = STRATO_TRY(sregs(vcpu));
-  STRATO_TRY(set_sregs(vcpu, entry_sregs(special, entry)));
-  return set_regs(vcpu, entry_regs(entry));
+  STRATO_TRY(set_sregs(vcpu, entry_sregs(special, *boot_entry_)));
+  return set_regs(vcpu, entry_regs(*boot_entry_));
 }
 
 Result<> X86Platform::reset_vcpu(Vcpu& vcpu, uint32_t index) const {
@@ -233,8 +258,19 @@ Result<> X86Platform::restore(std::string_view component_name, std::span<const s
 
 }  // namespace
 
+Result<unsigned long> vm_type(const Kvm& /*kvm*/, uint64_t /*ram_bytes*/) {
+  return 0;
+}
+
 Result<std::unique_ptr<Platform>> Platform::create(const Kvm& kvm, const Vm& vm, const PlatformConfig& config) {
   STRATO_ASSERT(config.topology.total() >= 1);
+  if (config.sve || config.steal_time) {
+    return std::unexpected(Error::unsupported(
+        fmt::format("-cpu {}=on: only Arm processors have it", config.sve ? "sve" : "kvm-steal-time")));
+  }
+  if (config.gic_version) {
+    return std::unexpected(Error::unsupported("-machine gic-version=: only Arm machines have a GIC"));
+  }
   const uint32_t max_apic_id = ApicIdLayout(config.topology).max_apic_id();
   if (max_apic_id > kMaxXapicId) {
     STRATO_TRY(enable_x2apic_ids(vm));

@@ -7,8 +7,8 @@
 
 namespace strato {
 
-Result<Vm> Vm::create(const Kvm& kvm) {
-  UniqueFd fd(kvm_ioctl(kvm.fd(), KVM_CREATE_VM, 0UL));
+Result<Vm> Vm::create(const Kvm& kvm, unsigned long type) {
+  UniqueFd fd(kvm_ioctl(kvm.fd(), KVM_CREATE_VM, type));
   if (!fd.valid()) return std::unexpected(Error::from_errno("KVM_CREATE_VM"));
   return Vm(std::move(fd), kvm.vcpu_mapping_bytes());
 }

@@ -14,7 +14,8 @@ namespace strato {
 // Threads: any; KVM serializes. Outlives everything that is made from it.
 class Vm {
  public:
-  static Result<Vm> create(const Kvm& kvm);
+  // `type`: what the architecture wants to know (arch::vm_type()).
+  static Result<Vm> create(const Kvm& kvm, unsigned long type);
 
   int fd() const { return fd_.get(); }
   size_t vcpu_mapping_bytes() const { return vcpu_mapping_bytes_; }
