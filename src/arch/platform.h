@@ -97,6 +97,9 @@ struct PlatformConfig {
   std::optional<uint8_t> gic_version{};  // Arm: 2 or 3; the best of the host without one
 };
 
+// Memory that the guest reaches beside ram_layout() and is not told of as RAM; saved with it.
+std::vector<Region> side_memory(const PlatformConfig& config);
+
 // What load_kernel() puts where.
 struct KernelLoad {
   const boot::BootSources& sources;

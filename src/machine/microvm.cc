@@ -100,18 +100,24 @@ Result<Region> Microvm::restored_region(const arch::Region& ram, std::string nam
   return region;
 }
 
-Result<> Microvm::map_memory() {
-  STRATO_TRY(memory_.add_listener(slots_));
-  for (size_t i = 0; i < plan_.ram.size(); ++i) {
-    const std::string name = fmt::format("ram{}", i);
+Result<> Microvm::add_memory(std::span<const arch::Region> pieces, std::string_view kind) {
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const std::string name = fmt::format("{}{}", kind, i);
     Region region;
     if (incoming_) {
-      region = STRATO_TRY(restored_region(plan_.ram[i], name));
+      region = STRATO_TRY(restored_region(pieces[i], name));
     } else {
-      region = ram_region(plan_.ram[i], name, nullptr);
+      region = ram_region(pieces[i], name, nullptr);
     }
     STRATO_TRY(memory_.add(std::move(region)));
   }
+  return {};
+}
+
+Result<> Microvm::map_memory() {
+  STRATO_TRY(memory_.add_listener(slots_));
+  STRATO_TRY(add_memory(plan_.ram, "ram"));
+  STRATO_TRY(add_memory(plan_.side_memory, "side"));
   if (!incoming_ || (config_.incoming->mapped && !config_.machine.mem_share)) return {};
   for (const SavedRegion& saved : incoming_->machine.regions) {
     STRATO_TRY(memory_.snapshot()->load_from_fd(incoming_->memory.get(), saved.file_offset, GuestAddr(saved.start),

@@ -58,6 +58,7 @@ class Microvm final : public Machine {
 
   // Building, in this order.
   Result<> open_back_ends();
+  Result<> add_memory(std::span<const arch::Region> pieces, std::string_view kind);
   Result<> map_memory();
   Result<> make_platform();
   Result<> load_kernel(boot::RamContents contents);

@@ -90,6 +90,7 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   plan.platform.sve = config.cpu.sve;
   plan.platform.steal_time = config.cpu.kvm_steal_time;
   plan.platform.gic_version = config.machine.gic_version;
+  plan.side_memory = arch::side_memory(plan.platform);
   const std::vector<BackendConfig> backends = STRATO_TRY(parse_backends(config.objects));
   for (const BackendConfig& backend : backends) {
     if (const auto* iothread = std::get_if<IothreadConfig>(&backend)) plan.iothreads.push_back(*iothread);

@@ -13,6 +13,7 @@ namespace strato {
 // The first step of a start: from options to addresses, interrupts and slots. Nothing has been opened.
 struct MicrovmPlan {
   std::vector<arch::Region> ram;
+  std::vector<arch::Region> side_memory;  // arch::side_memory()
   arch::PlatformConfig platform;
   boot::PlatformTables tables;  // without what Platform::describe() adds
   std::vector<IothreadConfig> iothreads;

@@ -65,4 +65,8 @@ std::vector<Region> ram_layout(uint64_t size_bytes) {
   return pieces;
 }
 
+std::vector<Region> side_memory(const PlatformConfig& /*config*/) {
+  return {};
+}
+
 }  // namespace strato::arch
