@@ -108,13 +108,22 @@ Result<> apply_pit(const Vm& vm, const PitState& state) {
 Result<KvmClockState> capture_clock(const Vm& vm) {
   const kvm_clock_data clock = STRATO_TRY(vm_clock(vm));
   return KvmClockState{.clock_ns = clock.clock,
-                       .realtime_ns = (clock.flags & KVM_CLOCK_REALTIME) != 0 ? clock.realtime : 0};
+                       .realtime_ns = (clock.flags & KVM_CLOCK_REALTIME) != 0 ? clock.realtime : 0,
+                       .host_tsc = (clock.flags & KVM_CLOCK_HOST_TSC) != 0 ? clock.host_tsc : 0};
 }
 
 Result<> apply_clock(const Vm& vm, const KvmClockState& state) {
   kvm_clock_data clock{};
   clock.clock = state.clock_ns;
   return set_vm_clock(vm, clock);
+}
+
+uint64_t carried_tsc_offset(uint64_t saved_offset, uint32_t tsc_khz, const KvmClockState& saved,
+                            const KvmClockState& now) {
+  // A saved machine is untrusted: a clock that has gone back counts as one that stood.
+  const uint64_t moved_ns = now.clock_ns > saved.clock_ns ? now.clock_ns - saved.clock_ns : 0;
+  const auto moved_ticks = static_cast<uint64_t>(static_cast<unsigned __int128>(moved_ns) * tsc_khz / 1'000'000);
+  return saved_offset + saved.host_tsc + moved_ticks - now.host_tsc;
 }
 
 IrqchipState reset_irqchip_state() {

@@ -76,10 +76,12 @@ struct KvmClockState {
   uint64_t clock_ns = 0;  // what the guest's CLOCK_MONOTONIC is made of
   // The host's CLOCK_REALTIME then; 0: unknown. For who wants to tell the guest how long it was away.
   uint64_t realtime_ns = 0;
+  uint64_t host_tsc = 0;  // at the same instant; 0: unknown
   bool operator==(const KvmClockState&) const = default;
   static constexpr auto fields() {
     return std::tuple(Field{1, "clock_ns", &KvmClockState::clock_ns},
-                      Field{2, "realtime_ns", &KvmClockState::realtime_ns});
+                      Field{2, "realtime_ns", &KvmClockState::realtime_ns},
+                      Field{3, "host_tsc", &KvmClockState::host_tsc});
   }
 };
 
@@ -94,6 +96,10 @@ Result<KvmClockState> capture_clock(const Vm& vm);
 // The clock goes on where it was: the time between is not added (with KVM_CLOCK_REALTIME it would be, and the guest's
 // CLOCK_MONOTONIC would jump).
 Result<> apply_clock(const Vm& vm, const KvmClockState& state);
+// The offset that a TSC needs here so that between `saved` and `now` it moves by as much as the clock, when it had
+// `saved_offset` and runs at `tsc_khz`. Both are pairs of a clock and a host's TSC.
+uint64_t carried_tsc_offset(uint64_t saved_offset, uint32_t tsc_khz, const KvmClockState& saved,
+                            const KvmClockState& now);
 
 // As after power-on.
 IrqchipState reset_irqchip_state();

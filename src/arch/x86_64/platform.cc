@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -61,6 +62,18 @@ class ChipComponent final : public Component {
   const std::optional<State> at_reset_;  // none: goes on over a reset
 };
 
+struct SavedTsc {
+  uint64_t offset = 0;
+  uint32_t khz = 0;
+};
+
+Result<> carry_tsc(Vcpu& vcpu, const SavedTsc& tsc, const KvmClockState& saved, const KvmClockState& now) {
+  const std::optional<uint64_t> present = STRATO_TRY(tsc_offset(vcpu));
+  const uint32_t khz = STRATO_TRY(tsc_khz(vcpu));
+  if (!present || khz != tsc.khz) return {};  // scaled: an offset to other ticks says nothing
+  return set_tsc_offset(vcpu, carried_tsc_offset(tsc.offset, khz, saved, now));
+}
+
 class X86Platform;
 
 class VcpuComponent final : public Component {
@@ -84,6 +97,7 @@ class X86Platform final : public Platform {
  public:
   X86Platform(const Kvm& kvm, const Vm& vm, const PlatformConfig& config)
       : kvm_(kvm),
+        vm_(vm),
         cpus_(config.cpus),
         options_{.layout = ApicIdLayout(config.topology),
                  .pmu = config.pmu,
@@ -103,7 +117,10 @@ class X86Platform final : public Platform {
   IrqRouter& irq_router() override { return *irq_router_; }
   void describe(boot::PlatformTables& tables) const override;
   Result<> load_kernel(const KernelLoad& load) override;
-  Result<> vcpus_created(std::span<const std::unique_ptr<VcpuThread>> /*vcpus*/) override { return {}; }
+  Result<> vcpus_created(std::span<const std::unique_ptr<VcpuThread>> vcpus) override {
+    vcpus_ = vcpus;
+    return {};
+  }
   std::unique_ptr<Component> vcpu_component(VcpuThread& thread) const override {
     return std::make_unique<VcpuComponent>(*this, thread);
   }
@@ -119,8 +136,10 @@ class X86Platform final : public Platform {
  private:
   Result<std::vector<kvm_cpuid_entry2>> host_cpuid() const;
   Result<std::vector<uint32_t>> host_msrs() const;
+  Result<> restore_clock(std::span<const std::byte> bytes);
 
   const Kvm& kvm_;
+  const Vm& vm_;
   const uint32_t cpus_;
   const CpuidOptions options_;
   std::unique_ptr<IrqRouter> irq_router_;
@@ -128,6 +147,7 @@ class X86Platform final : public Platform {
   ChipComponent<PitState> pit_;
   ChipComponent<KvmClockState> clock_;
   std::vector<Component*> components_;
+  std::span<const std::unique_ptr<VcpuThread>> vcpus_;
   std::optional<boot::BootEntry> boot_entry_;  // written before the vCPU that reads it is asked to
 
   // Asked when first needed, on the thread of a vCPU. Not on the control thread while vCPUs make themselves: measured,
@@ -135,6 +155,7 @@ class X86Platform final : public Platform {
   mutable Mutex mutex_;
   mutable std::vector<kvm_cpuid_entry2> cpuid_ STRATO_GUARDED_BY(mutex_);
   mutable std::vector<uint32_t> msrs_ STRATO_GUARDED_BY(mutex_);
+  mutable std::map<uint32_t, SavedTsc> saved_tscs_ STRATO_GUARDED_BY(mutex_);  // of restored vCPUs, by their ids
 };
 
 void VcpuComponent::reset(Done done) {
@@ -246,12 +267,39 @@ Result<std::vector<std::byte>> X86Platform::save_vcpu(const Vcpu& vcpu) const {
 
 Result<> X86Platform::restore_vcpu(Vcpu& vcpu, std::span<const std::byte> bytes) const {
   const VcpuState state = STRATO_TRY(state::from_bytes<VcpuState>(bytes));
-  return apply_vcpu(vcpu, state);
+  STRATO_TRY(apply_vcpu(vcpu, state));
+  if (state.tsc_offset) {
+    MutexLock lock(mutex_);
+    saved_tscs_[vcpu.id()] = {.offset = *state.tsc_offset, .khz = state.tsc_khz};
+  }
+  return {};
+}
+
+// The clock and each TSC were read some time apart, and are set some time apart: where KVM tells pairs, every TSC goes
+// on by exactly what the clock went on. Else Linux finds that they disagree.
+Result<> X86Platform::restore_clock(std::span<const std::byte> bytes) {
+  const KvmClockState saved = STRATO_TRY(state::from_bytes<KvmClockState>(bytes));
+  STRATO_TRY(apply_clock(vm_, saved));
+  std::map<uint32_t, SavedTsc> tscs;
+  {
+    MutexLock lock(mutex_);
+    tscs = std::move(saved_tscs_);
+  }
+  const KvmClockState now = STRATO_TRY(capture_clock(vm_));
+  if (saved.host_tsc == 0 || now.host_tsc == 0) return {};
+  for (const std::unique_ptr<VcpuThread>& thread : vcpus_) {
+    const auto tsc = tscs.find(vcpu_id(thread->index()));
+    if (tsc == tscs.end()) continue;
+    const Result<> carried = thread->run_parked_and_wait(
+        [&tsc = tsc->second, &saved, &now](Vcpu& vcpu) { return carry_tsc(vcpu, tsc, saved, now); });
+    if (!carried) return carried;
+  }
+  return {};
 }
 
 Result<> X86Platform::restore(std::string_view component_name, std::span<const std::byte> bytes) {
   if (component_name == irqchip_.component_name()) return irqchip_.restore(bytes);
-  if (component_name == clock_.component_name()) return clock_.restore(bytes);
+  if (component_name == clock_.component_name()) return restore_clock(bytes);
   if (component_name == pit_.component_name() && components_.size() == 3) return pit_.restore(bytes);
   return std::unexpected(Error::not_found(fmt::format("this machine has no '{}' to restore", component_name)));
 }

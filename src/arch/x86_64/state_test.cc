@@ -29,6 +29,7 @@ TEST(VcpuState, IsSavedWhole) {
   state.events.nmi_masked = 1;
   state.msrs = {{.id = 0x10, .bytes = std::vector<std::byte>(8, std::byte{4})}};
   state.nested.assign(4, std::byte{5});
+  state.tsc_offset = 6;
   testing::check_state(state);
 }
 
@@ -48,7 +49,23 @@ TEST(PitState, IsSavedWhole) {
 }
 
 TEST(KvmClockState, IsSavedWhole) {
-  testing::check_state(KvmClockState{.clock_ns = 123, .realtime_ns = 456});
+  testing::check_state(KvmClockState{.clock_ns = 123, .realtime_ns = 456, .host_tsc = 789});
+}
+
+TEST(CarriedTscOffset, MovesTheTscByWhatTheClockMoved) {
+  const KvmClockState saved{.clock_ns = 1'000, .host_tsc = 5'000'000};
+  const KvmClockState now{.clock_ns = 2'001'000, .host_tsc = 1'000};  // 2 ms later, on a host that has just started
+  constexpr uint64_t kSavedOffset = -uint64_t{4'000'000};             // the guest's TSC was 1'000'000
+
+  const uint64_t offset = carried_tsc_offset(kSavedOffset, 3'000'000, saved, now);
+
+  EXPECT_EQ(now.host_tsc + offset, 1'000'000U + 6'000'000U);
+}
+
+TEST(CarriedTscOffset, AClockThatWentBackCountsAsOneThatStood) {
+  const KvmClockState saved{.clock_ns = 5'000, .host_tsc = 100};
+  const KvmClockState now{.clock_ns = 1'000, .host_tsc = 300};
+  EXPECT_EQ(carried_tsc_offset(0, 1'000'000, saved, now), -uint64_t{200});
 }
 
 TEST(SegmentState, HoldsEveryBitOfASegment) {

@@ -275,6 +275,7 @@ Result<VcpuState> capture_vcpu(const Vcpu& vcpu, const std::vector<uint32_t>& kv
   const std::vector<kvm_msr_entry> entries = STRATO_TRY(msrs(vcpu, msrs_to_save(kvm_msr_indexes)));
   state.msrs = to_registers(entries);
   state.nested = STRATO_TRY(nested_state(vcpu));
+  state.tsc_offset = STRATO_TRY(tsc_offset(vcpu));
   return state;
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <tuple>
 #include <vector>
@@ -107,8 +108,9 @@ struct VcpuState {
   std::vector<std::byte> lapic;     // the register page as the processor has it, 1 KiB
   uint32_t mp_state = 0;
   EventState events;
-  std::vector<state::Register> msrs;  // 8 bytes each; in the order in which they are set
-  std::vector<std::byte> nested;      // KVM_GET_NESTED_STATE; empty: the guest is no hypervisor
+  std::vector<state::Register> msrs;   // 8 bytes each; in the order in which they are set
+  std::vector<std::byte> nested;       // KVM_GET_NESTED_STATE; empty: the guest is no hypervisor
+  std::optional<uint64_t> tsc_offset;  // to the host's TSC; with the pair in KvmClockState this makes it exact
   bool operator==(const VcpuState&) const = default;
   static constexpr auto fields() {
     return std::tuple(Field{1, "tsc_khz", &VcpuState::tsc_khz}, Field{2, "cpuid", &VcpuState::cpuid},
@@ -119,7 +121,7 @@ struct VcpuState {
                       Field{10, "xsave", &VcpuState::xsave}, Field{11, "debug", &VcpuState::debug},
                       Field{12, "lapic", &VcpuState::lapic}, Field{13, "mp_state", &VcpuState::mp_state},
                       Field{14, "events", &VcpuState::events}, Field{15, "msrs", &VcpuState::msrs},
-                      Field{16, "nested", &VcpuState::nested});
+                      Field{16, "nested", &VcpuState::nested}, Field{17, "tsc_offset", &VcpuState::tsc_offset});
   }
 };
 

@@ -83,6 +83,14 @@ std::string code_text(const Vcpu& vcpu, const kvm_regs& regs, const kvm_sregs& s
   return text;
 }
 
+kvm_device_attr tsc_offset_attribute(uint64_t& offset) {
+  kvm_device_attr attribute{};
+  attribute.group = KVM_VCPU_TSC_CTRL;
+  attribute.attr = KVM_VCPU_TSC_OFFSET;
+  attribute.addr = reinterpret_cast<uintptr_t>(&offset);
+  return attribute;
+}
+
 }  // namespace
 
 Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(const Kvm& kvm) {
@@ -351,6 +359,19 @@ std::string describe_vcpu(const Vcpu& vcpu) {
   text += fmt::format("gdt {:x}+{:x} idt {:x}+{:x}\n", static_cast<uint64_t>(s.gdt.base), s.gdt.limit,
                       static_cast<uint64_t>(s.idt.base), s.idt.limit);
   return text + code_text(vcpu, r, s);
+}
+
+Result<std::optional<uint64_t>> tsc_offset(const Vcpu& vcpu) {
+  uint64_t offset = 0;
+  const kvm_device_attr attribute = tsc_offset_attribute(offset);
+  if (kvm_ioctl(vcpu.fd(), KVM_HAS_DEVICE_ATTR, &attribute) < 0) return std::nullopt;
+  STRATO_TRY(kvm_call(vcpu.fd(), KVM_GET_DEVICE_ATTR, &attribute, "KVM_GET_DEVICE_ATTR (KVM_VCPU_TSC_OFFSET)"));
+  return offset;
+}
+
+Result<> set_tsc_offset(const Vcpu& vcpu, uint64_t offset) {
+  const kvm_device_attr attribute = tsc_offset_attribute(offset);
+  return kvm_call(vcpu.fd(), KVM_SET_DEVICE_ATTR, &attribute, "KVM_SET_DEVICE_ATTR (KVM_VCPU_TSC_OFFSET)");
 }
 
 // KVM refuses when the guest has no kvm-clock: then there is nobody to tell.

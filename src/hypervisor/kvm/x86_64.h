@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -72,5 +73,8 @@ Result<std::vector<std::byte>> nested_state(const Vcpu& vcpu);
 Result<> set_nested_state(const Vcpu& vcpu, std::span<const std::byte> state);
 Result<uint32_t> tsc_khz(const Vcpu& vcpu);
 Result<> set_tsc_khz(const Vcpu& vcpu, uint32_t khz);
+// What the guest's TSC is ahead of the host's, modulo 2^64; none: this KVM does not tell (before Linux 5.16).
+Result<std::optional<uint64_t>> tsc_offset(const Vcpu& vcpu);
+Result<> set_tsc_offset(const Vcpu& vcpu, uint64_t offset);
 
 }  // namespace strato
