@@ -1,4 +1,4 @@
-"""Runs the checks of the source, remembering in build/presubmit.json what has passed unchanged."""
+"""Runs the checks of the source, remembering what has passed unchanged, for all checkouts of a user (as ccache does)."""
 
 import concurrent.futures
 import hashlib
@@ -13,7 +13,8 @@ import time
 import source
 
 ROOT = source.ROOT
-MEMORY = ROOT / "build/presubmit.json"
+MEMORY = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "stratovirt/presubmit.json"
+REMEMBERED_DAYS = 30
 DATABASE = ROOT / "build/clang"
 TIDY = "clang-tidy-19"
 FORMAT = "clang-format-19"
@@ -55,31 +56,42 @@ class Tree:
         return self._closures[path]
 
     def digest(self, path, *extra):
-        state = hashlib.sha256("\0".join(extra).encode())
+        # The same for a checkout at another place.
+        state = hashlib.sha256("\0".join(extra).replace(str(ROOT), "").encode())
         for file in sorted(self.closure(path)):
             state.update(str(file).encode() + b"\0" + self.text(file) + b"\0")
         return state.hexdigest()
 
 
 class Memory:
-    """For each check and file, the digest of what passed last."""
+    """What has passed: check, file and digest, with the day on which that was asked last."""
 
     def __init__(self):
+        self.today = int(time.time() // 86400)
+        self.passed = self.read()
+
+    @staticmethod
+    def read():
         try:
-            self.passed = json.loads(MEMORY.read_text())
-        except (OSError, ValueError):
-            self.passed = {}
+            return {key: day for key, day in json.loads(MEMORY.read_text()).items() if isinstance(day, int)}
+        except (OSError, ValueError, AttributeError):
+            return {}
 
     def knows(self, check, path, digest):
-        return self.passed.get(check, {}).get(str(path)) == digest
+        key = f"{check} {path} {digest}"
+        if key in self.passed:
+            self.passed[key] = self.today
+        return key in self.passed
 
     def keep(self, check, path, digest):
-        self.passed.setdefault(check, {})[str(path)] = digest
+        self.passed[f"{check} {path} {digest}"] = self.today
 
     def save(self):
-        MEMORY.parent.mkdir(exist_ok=True)
+        # Others may have saved meanwhile.
+        passed = {key: day for key, day in {**self.read(), **self.passed}.items() if day > self.today - REMEMBERED_DAYS}
+        MEMORY.parent.mkdir(parents=True, exist_ok=True)
         fresh = MEMORY.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(self.passed, indent=0, sort_keys=True))
+        fresh.write_text(json.dumps(passed, indent=0, sort_keys=True))
         fresh.replace(MEMORY)
 
 
