@@ -189,7 +189,7 @@ FAKES = {
         --print-foreign-architectures) cat known ;;
         --add-architecture) echo "$2" >>known; echo "add $2" >>calls ;;
     esac""",
-    "dpkg-query": "echo installed",
+    "dpkg-query": 'cat "installed-$4" 2>/dev/null || echo "amd64 installed"',
     "dpkg-deb": 'mkdir -p "$3/usr"; basename "$2" >>"$3/usr/unpacked"',
     "apt-get": """while [ "$1" = -o ]; do shift 2; done
         echo "$@" >>"$FAKES/calls"
@@ -231,6 +231,17 @@ def test_packages_of_another_architecture_are_unpacked_once(foreign_packages):
     code, _, calls = foreign_packages()
     assert code == 0 and calls[-1] == "download libfdt-dev:arm64"
     assert "add arm64" not in calls
+
+
+def test_a_package_that_is_installed_for_two_architectures_is_there_and_one_for_another_only_is_not(foreign_packages):
+    foreign_packages()
+    installed = foreign_packages.known.parent / "installed-g++-aarch64-linux-gnu"
+    for text in ("amd64 installed\narm64 installed\n", "all installed\n"):
+        installed.write_text(text)
+        assert foreign_packages() == (0, "", [])
+    for text in ("arm64 installed\n", "amd64 not-installed\n", "amd64 config-files\n"):
+        installed.write_text(text)
+        assert foreign_packages()[2] == ["install -y --no-install-recommends g++-aarch64-linux-gnu"]
 
 
 def test_lists_that_lack_a_known_architecture_are_fetched(foreign_packages):

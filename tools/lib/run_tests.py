@@ -37,7 +37,7 @@ SANITIZER_OPTIONS = {
 GTEST_LINE = re.compile(r"\[( RUN      |       OK |  FAILED  |  SKIPPED )\] (\S+?)(?:, where .*)?(?: \(\d+ ms\))?$")
 # What the emulator of the part aarch64 cannot do.
 AARCH64_SKIPS = ROOT / "tools/lib/aarch64_skips.txt"
-# The same tests run under the sanitizers; a third build of them all would take a whole run over its 40 minutes.
+# The same tests run under the sanitizers and for arm64; one more build of them all would take a whole run over its 40 minutes.
 ONLY_BY_NAME = {"unit"}
 # Whole-run bounds in seconds; a single program that hangs must not eat the run.
 PROGRAM_LIMIT = 600
