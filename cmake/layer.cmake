@@ -1,5 +1,6 @@
 # strato_layer(NAME [COLD] [DEPS layer...] [LIBS library...] [SUBDIR dir]): one library per folder of src/, with only the links that the layering
-# allows; its *_test.cc files become one gtest program NAME_test, its *_fuzz.cc files one libFuzzer program each.
+# allows; its *_test.cc files become one gtest program NAME_test, its *_fuzz.cc files one libFuzzer program each. Files named for an architecture
+# (aarch64.cc, aarch64_*.cc) are compiled for that one only.
 function(strato_layer name)
   cmake_parse_arguments(ARG "COLD" "SUBDIR" "DEPS;LIBS" ${ARGN})
   if(NOT ARG_SUBDIR)
@@ -7,6 +8,11 @@ function(strato_layer name)
   endif()
   set(dir ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_SUBDIR})
   file(GLOB sources CONFIGURE_DEPENDS ${dir}/*.cc)
+  foreach(arch x86_64 aarch64)
+    if(NOT arch STREQUAL STRATO_ARCH)
+      list(FILTER sources EXCLUDE REGEX "/${arch}(_[^/]*)?\\.cc$")
+    endif()
+  endforeach()
   set(tests ${sources})
   set(fuzzers ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")

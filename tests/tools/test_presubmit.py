@@ -1,12 +1,17 @@
 """Each rule of tools/check_layers, tools/check_style and .clang-tidy is seen to refuse a small bad file."""
 
+import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools/lib"))
+import presubmit  # noqa: E402
+
 TABLE = """
 strato_layer(base LIBS fmt::fmt)
 strato_layer(event DEPS base)
@@ -205,6 +210,14 @@ def test_style_refuses_a_folder_without_readme_and_a_long_one(tree):
     assert tree.check("check_style").splitlines() == [
         "src/boot/README.md:1: readme: missing: what lives here, what does not, where to start reading",
         "src/bus/README.md:16: readme: at most 15 lines"]
+
+
+def test_files_of_another_architecture_are_left_to_its_machines():
+    here = os.uname().machine
+    other = "aarch64" if here == "x86_64" else "x86_64"
+    for name, mine in [(f"src/disk/{here}.cc", True), (f"src/disk/{other}.cc", False), (f"src/disk/{other}_gic.h", False),
+                       (f"src/disk/to_{other}.cc", True), (f"src/arch/{here}/a.cc", True), (f"src/arch/{other}/a.cc", False)]:
+        assert presubmit.of_this_machine(pathlib.PurePosixPath(name)) == mine, name
 
 
 TIDY = [

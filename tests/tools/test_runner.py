@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
@@ -76,6 +77,69 @@ def test_last_line_has_exactly_the_promised_form(capsys):
     assert "  linux: c: why" in printed and "  linux: b: x.log" in printed
 
 
+SKIPS = """\
+# A comment.
+
+skips 2 disk_test Engines/*/ring: there is no ring
+left 1 disk_test Disk.Locks: no locks either
+"""
+
+
+def held(*cases, whole=True):
+    """What becomes of (name, status) under SKIPS: the failures, and all (name, status, group, note)."""
+    given = [run_tests.Case(name, status, "own reason") for name, status in cases]
+    checked = run_tests.held_to(run_tests.read_exemptions(SKIPS), given, whole)
+    return [case.name for case in checked if case.status == "failed"], [(c.name, c.status, c.group, c.note) for c in checked]
+
+
+EXPECTED_SKIPS = [("disk_test Engines/A.Reads/ring", "skipped"), ("disk_test Engines/A.Writes/ring", "skipped"), ("disk_test Disk.Locks", "skipped")]
+
+
+def test_skips_as_listed_are_no_failure_and_go_by_the_name_of_the_list():
+    failures, cases = held(*EXPECTED_SKIPS, ("disk_test Engines/A.Reads/plain", "passed"))
+    assert failures == []
+    assert cases[0] == ("disk_test Engines/A.Reads/ring", "skipped", "disk_test Engines/*/ring", "there is no ring")
+    assert cases[3] == ("disk_test Engines/A.Reads/plain", "passed", "", "own reason")
+
+
+def test_a_skip_too_many_or_too_few_is_a_failure():
+    assert held(*EXPECTED_SKIPS[1:])[0] == ["disk_test Engines/*/ring: 1 skips, not 2"]
+    assert held(*EXPECTED_SKIPS, ("disk_test Engines/B.Reads/ring", "skipped"))[0] == ["disk_test Engines/*/ring: 3 skips, not 2"]
+    # It runs now: the list is out of date.
+    assert held(("disk_test Engines/A.Reads/ring", "passed"), *EXPECTED_SKIPS[1:])[0] == ["disk_test Engines/*/ring: 1 skips, not 2"]
+    # The same name in another program is another test.
+    assert held(*EXPECTED_SKIPS, ("tape_test Disk.Locks", "skipped"))[0] == ["tape_test Disk.Locks: its skip is not in aarch64_skips.txt"]
+
+
+def test_of_a_piece_only_unknown_skips_are_a_failure():
+    assert held(("disk_test Disk.Locks", "skipped"), ("disk_test Disk.Opens", "skipped"), whole=False)[0] == [
+        "disk_test Disk.Opens: its skip is not in aarch64_skips.txt"]
+
+
+@pytest.mark.parametrize("line", ["skips 0 disk_test A.B: why", "skips 1 disk_test A.B:", "maybe 1 disk_test A.B: why", "skips 1 A.B: why"])
+def test_a_bad_line_of_the_list_is_refused(line):
+    with pytest.raises(SystemExit, match="line 2 "):
+        run_tests.read_exemptions("# list\n" + line)
+
+
+def test_the_list_of_the_tree_is_well_formed():
+    assert len(run_tests.read_exemptions(run_tests.AARCH64_SKIPS.read_text())) > 0
+
+
+def test_names_of_a_listing_are_whole():
+    text = "Running main() from gtest_main.cc\nDisk.\n  Opens\nEngines/Raw.\n  Reads/plain  # GetParam() = 8-byte object <00-00>\n"
+    assert run_tests.parse_gtest_list(text) == ["Disk.Opens", "Engines/Raw.Reads/plain"]
+
+
+def test_many_skips_for_one_reason_are_one_line(capsys):
+    Case = run_tests.Case
+    cases = [Case("a", "passed"), Case("b", "skipped", "why", "group"), Case("c", "skipped", "why", "group"), Case("d", "skipped", "other")]
+    assert run_tests.report({"aarch64": (cases, 1.0)}) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("  ")] == ["  aarch64: group: why (2 tests)", "  aarch64: d: other"]
+    assert printed[-1] == "1 passed, 0 failed, 3 skipped"
+
+
 def test_nothing_run_is_not_a_success(capsys):
     assert run_tests.report({"unit": ([], 1.0)}) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 0 failed"
@@ -87,16 +151,17 @@ def test_a_program_that_hangs_is_ended_and_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("names, parts", [
-    ([], {"presubmit", "asan", "tsan", "fuzz", "tools"}),
+    ([], {"presubmit", "asan", "tsan", "aarch64", "fuzz", "tools"}),
     (["unit", "fuzz"], {"unit", "fuzz"}),
     (["memory_test"], {"unit"}),
     (["asan", "memory_test"], {"asan"}),
+    (["aarch64", "memory_test"], {"aarch64"}),
     (["queue_fuzz"], {"fuzz"}),
     (["EventLoop.*"], {"unit"}),
     (["tests/tools/test_runner.py::test_x"], {"tools"}),
 ])
 def test_names_choose_parts(names, parts):
-    known = {part: None for part in ("presubmit", "unit", "asan", "tsan", "fuzz", "tools")}
+    known = {part: None for part in ("presubmit", "unit", "asan", "tsan", "aarch64", "fuzz", "tools")}
     assert run_tests.choose(names, known, long=False).parts == parts
 
 
@@ -115,6 +180,101 @@ def test_packages_names_unknown_groups_and_build_unknown_presets():
     for argv, word in ((["tools/packages", "nosuch"], "build"), (["tools/build", "nosuch"], "release|dev")):
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2 and word in done.stderr and done.stdout == ""
+
+
+FAKES = {
+    "id": "echo 0",
+    "dpkg": """case $1 in
+        --print-architecture) echo amd64 ;;
+        --print-foreign-architectures) cat known ;;
+        --add-architecture) echo "$2" >>known; echo "add $2" >>calls ;;
+    esac""",
+    "dpkg-query": 'cat "installed-$4" 2>/dev/null || echo "amd64 installed"',
+    "dpkg-deb": 'mkdir -p "$3/usr"; basename "$2" >>"$3/usr/unpacked"',
+    "apt-get": """while [ "$1" = -o ]; do shift 2; done
+        echo "$@" >>"$FAKES/calls"
+        [ "$1" = download ] || exit 0
+        grep -q arm64 "$FAKES/known" && grep -q update "$FAKES/calls" || { echo "E: Unable to locate package" >&2; exit 100; }
+        shift
+        for name in "$@"; do touch "${name%:*}_1.0_${name#*:}.deb"; done""",
+}
+
+
+@pytest.fixture
+def foreign_packages(tmp_path):
+    """tools/packages with a Debian of shell scripts, which knows no foreign architecture at first: runs it, and says what it called."""
+    for name, body in FAKES.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n[ {name} = apt-get ] || cd {tmp_path}\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "known").write_text("")
+    environment = dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", XDG_CACHE_HOME=str(tmp_path / "cache"), FAKES=str(tmp_path))
+
+    def install():
+        (tmp_path / "calls").write_text("")
+        done = subprocess.run([ROOT / "tools/packages", "aarch64"], env=environment, capture_output=True, text=True)
+        return done.returncode, done.stderr, (tmp_path / "calls").read_text().splitlines()
+
+    install.root = tmp_path / "cache/stratovirt/sysroot-arm64"
+    install.known = tmp_path / "known"
+    return install
+
+
+def test_packages_of_another_architecture_are_unpacked_once(foreign_packages):
+    code, said, calls = foreign_packages()
+    assert code == 0 and "Adding arm64 to dpkg's architectures" in said
+    assert calls[:2] == ["add arm64", "update"]
+    assert calls[2].startswith("download ") and "libfdt-dev:arm64" in calls[2] and len(calls) == 3
+    assert "libfdt-dev_1.0_arm64.deb" in (foreign_packages.root / "usr/unpacked").read_text()
+    assert foreign_packages() == (0, "", [])
+    # One that the list has got since.
+    (foreign_packages.root / ".packages/libfdt-dev").unlink()
+    code, _, calls = foreign_packages()
+    assert code == 0 and calls[-1] == "download libfdt-dev:arm64"
+    assert "add arm64" not in calls
+
+
+def test_a_package_that_is_installed_for_two_architectures_is_there_and_one_for_another_only_is_not(foreign_packages):
+    foreign_packages()
+    installed = foreign_packages.known.parent / "installed-g++-aarch64-linux-gnu"
+    for text in ("amd64 installed\narm64 installed\n", "all installed\n"):
+        installed.write_text(text)
+        assert foreign_packages() == (0, "", [])
+    for text in ("arm64 installed\n", "amd64 not-installed\n", "amd64 config-files\n"):
+        installed.write_text(text)
+        assert foreign_packages()[2] == ["install -y --no-install-recommends g++-aarch64-linux-gnu"]
+
+
+def test_lists_that_lack_a_known_architecture_are_fetched(foreign_packages):
+    foreign_packages.known.write_text("armhf\narm64\n")
+    code, _, calls = foreign_packages()
+    assert code == 0 and [call.split()[0] for call in calls] == ["download", "update", "download"]
+
+
+LAYER = """\
+cmake_minimum_required(VERSION 3.25)
+project(layer NONE)
+function(add_library name)
+  foreach(source IN LISTS ARGN)
+    message(STATUS "source ${source}")
+  endforeach()
+endfunction()
+function(target_link_libraries)
+endfunction()
+include(%s/cmake/layer.cmake)
+strato_layer(disk)
+"""
+
+
+@pytest.mark.parametrize("arch, named", [("x86_64", ["x86_64.cc", "x86_64_msr.cc"]), ("aarch64", ["aarch64.cc", "aarch64_gic.cc"]), ("riscv64", [])])
+def test_a_layer_has_the_files_that_are_named_for_its_architecture_and_for_none(tmp_path, arch, named):
+    (tmp_path / "disk").mkdir()
+    common = ["raw.cc", "to_x86_64.cc", "x86_64ish.cc"]
+    for name in [*common, "x86_64.cc", "x86_64_msr.cc", "x86_64_test.cc", "aarch64.cc", "aarch64_gic.cc"]:
+        (tmp_path / "disk" / name).touch()
+    (tmp_path / "CMakeLists.txt").write_text(LAYER % ROOT)
+    done = subprocess.run(["cmake", f"-DSTRATO_ARCH={arch}", "-S", tmp_path, "-B", tmp_path / "build"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("/")[-1] for line in done.stdout.splitlines() if line.startswith("-- source /")] == sorted([*common, *named])
 
 
 COVERAGE = """\

@@ -130,6 +130,10 @@ def of_this_machine(path):
     """Not a file of another architecture, nor one that only a freestanding or release build can compile."""
     if path.parts[0] not in ("src", "testing"):
         return False
+    # As cmake/layer.cmake: aarch64.cc, aarch64_*.cc.
+    named = re.match(r"(x86_64|aarch64)(?:_|\.)", path.name)
+    if named and named.group(1) != os.uname().machine:
+        return False
     return path.parts[:2] != ("src", "arch") or len(path.parts) == 3 or path.parts[2] == os.uname().machine
 
 

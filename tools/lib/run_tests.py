@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import dataclasses
+import fnmatch
 import json
 import os
 import pathlib
@@ -22,10 +23,10 @@ ROOT = source.ROOT
 LOGS = ROOT / "build/test"
 JOBS = os.cpu_count() or 1
 DESCRIPTION = """\
-Without NAME all parts run but unit: presubmit, asan and tsan (the unit tests under the sanitizers), fuzz (30 s each, with
-the stored corpus), and each folder of tests/ with Python tests: payload (guests of our own, on any /dev/kvm), tools, linux
-(Debian's kernel, in the bed of tools/with-kvm where KVM is not real). unit is the same unit tests by g++ alone, which --long
-runs too.
+Without NAME all parts run but unit: presubmit, asan and tsan (the unit tests under the sanitizers), aarch64 (the unit tests
+cross-built, in QEMU's user-mode emulation), fuzz (30 s each, with the stored corpus), and each folder of tests/ with Python
+tests: payload (guests of our own, on any /dev/kvm), tools, linux (Debian's kernel, in the bed of tools/with-kvm where KVM is
+not real). unit is the same unit tests by g++ alone, which --long runs too.
 NAME is a part; a program such as memory_test or queue_fuzz; a gtest pattern such as 'EventLoop.*'; or a path below tests/,
 with ::test_name if wanted. Logs lie in build/test."""
 SANITIZER_OPTIONS = {
@@ -34,7 +35,9 @@ SANITIZER_OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 GTEST_LINE = re.compile(r"\[( RUN      |       OK |  FAILED  |  SKIPPED )\] (\S+?)(?:, where .*)?(?: \(\d+ ms\))?$")
-# The same tests run under the sanitizers; a third build of them all would take a whole run over its 40 minutes.
+# What the emulator of the part aarch64 cannot do.
+AARCH64_SKIPS = ROOT / "tools/lib/aarch64_skips.txt"
+# The same tests run under the sanitizers and for arm64; one more build of them all would take a whole run over its 40 minutes.
 ONLY_BY_NAME = {"unit"}
 # Whole-run bounds in seconds; a single program that hangs must not eat the run.
 PROGRAM_LIMIT = 600
@@ -51,6 +54,7 @@ class Case:
     name: str
     status: str  # "passed", "failed" or "skipped"
     note: str = ""  # the log of a failure, the reason of a skip
+    group: str = ""  # the name of many that are skipped for one reason
 
 
 class Progress:
@@ -183,15 +187,87 @@ def parse_gtest(text, program, code, log):
     return cases
 
 
-def unsettled(preset):
-    """What must stand before a test program: TSan of g++ 12 does not cope with the widest address randomisation."""
+def launcher(preset):
+    """What must stand before a test program: the emulator, also where binfmt would find one; TSan of g++ 12 does not cope with
+    the widest address randomisation."""
+    if preset == "aarch64-dev":
+        return ["qemu-aarch64-static"]
     if preset == "tsan" and subprocess.run(["setarch", "-R", "true"], stderr=subprocess.DEVNULL).returncode == 0:
         return ["setarch", "-R"]
     return []
 
 
-def gtests(preset, part, choice):
-    """The unit tests, built by `preset`."""
+@dataclasses.dataclass
+class Exemption:
+    """A line of aarch64_skips.txt: tests that skip themselves ("skips") or are not run ("left")."""
+    how: str
+    count: int
+    program: str
+    pattern: str
+    reason: str
+
+    def name(self):
+        return f"{self.program} {self.pattern}"
+
+    def covers(self, case_name):
+        return fnmatch.fnmatchcase(case_name, self.name())
+
+
+def read_exemptions(text):
+    exemptions = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = re.fullmatch(r"(skips|left) +([1-9]\d*) +(\w+_test) +(\S+): +(\S.*)", line)
+        if not found:
+            sys.exit(f"tools/test: line {number} of the list of skips is no 'skips|left NUMBER PROGRAM PATTERN: REASON': {line}")
+        how, count, program, pattern, reason = found.groups()
+        exemptions.append(Exemption(how, int(count), program, pattern, reason))
+    return exemptions
+
+
+def parse_gtest_list(text):
+    """SUITE.TEST of each test that --gtest_list_tests names."""
+    names, suite = [], ""
+    for line in text.splitlines():
+        found = re.fullmatch(r"(  )?(\S+)(?: +# .*)?", line)
+        if found and not found.group(1):
+            suite = found.group(2)
+        elif found:
+            names.append(suite + found.group(2))
+    return names
+
+
+def held_to(exemptions, cases, whole):
+    """The cases, with a failure for each skip that nobody expects and, when `whole` programs ran, for each number that is not
+    as expected."""
+    checked, numbers = [], [0] * len(exemptions)
+    for case in cases:
+        expected = [i for i, exemption in enumerate(exemptions) if case.status == "skipped" and exemption.covers(case.name)]
+        for i in expected:
+            numbers[i] += 1
+            case = dataclasses.replace(case, group=exemptions[i].name(), note=exemptions[i].reason)
+        checked.append(case)
+        if case.status == "skipped" and not expected:
+            checked.append(Case(f"{case.name}: its skip is not in {AARCH64_SKIPS.name}", "failed", case.note))
+    for exemption, number in zip(exemptions, numbers):
+        if whole and number != exemption.count:
+            checked.append(Case(f"{exemption.name()}: {number} skips, not {exemption.count}", "failed", relative(AARCH64_SKIPS)))
+    return checked
+
+
+def emulated_gtests(choice):
+    """The unit tests in user-mode emulation: what that cannot do is skipped by name, and the number of skips is fixed."""
+    exemptions = read_exemptions(AARCH64_SKIPS.read_text())
+    cases = gtests("aarch64-dev", "aarch64", choice, [exemption for exemption in exemptions if exemption.how == "left"])
+    if choice.programs:
+        exemptions = [exemption for exemption in exemptions if exemption.program in choice.programs]
+    built = any(case.status != "failed" for case in cases)
+    return held_to(exemptions, cases, whole=built and not choice.gtests)
+
+
+def gtests(preset, part, choice, left=()):
+    """The unit tests, built by `preset`. Those that `left` covers are not run."""
     failed = build(preset, part, ["--configure-only"])
     if failed:
         return failed
@@ -208,13 +284,22 @@ def gtests(preset, part, choice):
     failed = build(preset, part, programs if preset != "dev" or choice.programs else [])
     if failed:
         return failed
-    arguments = ["--gtest_color=no", f"--gtest_filter={':'.join(choice.gtests) or '*'}"]
+    chosen = ":".join(choice.gtests) or "*"
 
     def one(name):
         log = LOGS / part / f"{name}.log"
-        program = ROOT / "build" / preset / "bin" / name
-        code = run([*unsettled(preset), program, *arguments], log, part, PROGRAM_LIMIT, SANITIZER_OPTIONS)
-        return parse_gtest(log.read_text(errors="replace"), name, code, log)
+        command = [*launcher(preset), ROOT / "build" / preset / "bin" / name]
+        not_run = [exemption for exemption in left if exemption.program == name]
+        unwanted = ":".join(exemption.pattern for exemption in not_run)
+        wanted = f"{chosen}{':' if '-' in chosen else '-'}{unwanted}" if unwanted else chosen
+        code = run([*command, "--gtest_color=no", f"--gtest_filter={wanted}"], log, part, PROGRAM_LIMIT, SANITIZER_OPTIONS)
+        cases = parse_gtest(log.read_text(errors="replace"), name, code, log)
+        if not_run:
+            listing = subprocess.run([*command, "--gtest_list_tests", f"--gtest_filter={chosen}"], cwd=ROOT, text=True,
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+            names = [f"{name} {test}" for test in parse_gtest_list(listing)]
+            cases += [Case(test, "skipped", exemption.reason) for test in names for exemption in not_run if exemption.covers(test)]
+        return cases
 
     return in_parallel(one, programs)
 
@@ -371,7 +456,10 @@ def all_parts(long):
              "unit": lambda choice: gtests("dev", "unit", choice),
              "asan": lambda choice: gtests("asan", "asan", choice),
              "tsan": lambda choice: gtests("tsan", "tsan", choice),
+             "aarch64": emulated_gtests,
              "fuzz": fuzz}
+    if os.uname().machine == "aarch64":
+        del parts["aarch64"]  # what the others are there
     folders = {path.parent for path in (ROOT / "tests").glob("*/test_*.py")}
     # The slowest last, so that its failures are not what hides the others.
     for folder in sorted(folders, key=lambda f: ({"payload": 0, "tools": 2, "linux": 3}.get(f.name, 1), f.name)):
@@ -402,7 +490,7 @@ def choose(names, parts, long):
         else:
             sys.exit(f"tools/test: no such part or program: {name} (parts: {' '.join(parts)})")
     # `tools/test asan memory_test`: that program in that part.
-    if choice.programs and choice.parts & {"asan", "tsan"} and "unit" not in names:
+    if choice.programs and choice.parts & {"asan", "tsan", "aarch64"} and "unit" not in names:
         choice.parts.discard("unit")
     if not names:
         choice.parts = set(parts) if long else set(parts) - ONLY_BY_NAME
@@ -422,8 +510,10 @@ def report(results):
         found = [(part, case) for part, (cases, _) in results.items() for case in cases if case.status == status]
         if found:
             print(f"\n{title}")
-        for part, case in found:
-            print(f"  {part}: {case.name}: {case.note or 'no reason given'}")
+        lines = [f"  {part}: {case.group or case.name}: {case.note or 'no reason given'}" for part, case in found]
+        for line in dict.fromkeys(lines):
+            many = lines.count(line)
+            print(line + (f" ({many} tests)" if many > 1 else ""))
     tail = f", {counts['skipped']} skipped" if counts["skipped"] else ""
     print(f"\n{counts['passed']} passed, {counts['failed']} failed{tail}", flush=True)
     return 0 if counts["failed"] == 0 and counts["passed"] > 0 else 1

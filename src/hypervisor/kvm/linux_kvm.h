@@ -9,5 +9,3 @@
 #define __DECLARE_FLEX_ARRAY(T, member) T member[0]  // NOLINT(readability-identifier-naming): the kernel names it
 
 #include <linux/kvm.h>  // IWYU pragma: export
-
-static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8 && sizeof(kvm_msr_list) == 4);

@@ -17,6 +17,9 @@
 
 namespace strato {
 
+// As the kernel sees them (linux_kvm.h).
+static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8 && sizeof(kvm_msr_list) == 4);
+
 // --- the host
 // What KVM can give a guest. APIC ids in it are those of the CPU that this runs on.
 Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(const Kvm& kvm);

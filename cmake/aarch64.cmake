@@ -1,0 +1,27 @@
+# Toolchain of the presets aarch64-*: Debian's cross compiler. Its libraries are those that tools/packages unpacks into the cache. On an arm64 host
+# Debian's own compiler bears the same name, and the libraries are the installed ones.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_ASM_COMPILER aarch64-linux-gnu-gcc)
+
+if(NOT CMAKE_HOST_SYSTEM_PROCESSOR STREQUAL "aarch64")
+  if(DEFINED ENV{XDG_CACHE_HOME} AND NOT "$ENV{XDG_CACHE_HOME}" STREQUAL "")
+    set(CMAKE_SYSROOT $ENV{XDG_CACHE_HOME}/stratovirt/sysroot-arm64)
+  else()
+    set(CMAKE_SYSROOT $ENV{HOME}/.cache/stratovirt/sysroot-arm64)
+  endif()
+  if(NOT EXISTS ${CMAKE_SYSROOT}/usr/lib/aarch64-linux-gnu/libc.a)
+    message(FATAL_ERROR "no libraries in ${CMAKE_SYSROOT}: tools/packages aarch64 puts them there")
+  endif()
+  # The archive's C library, which has its security updates; the one that comes with the cross compiler has not.
+  foreach(language C CXX ASM)
+    set(CMAKE_${language}_FLAGS_INIT -B${CMAKE_SYSROOT}/usr/lib/aarch64-linux-gnu)
+  endforeach()
+  set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+  set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+  set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+  set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+  set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static)
+endif()
