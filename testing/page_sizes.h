@@ -1,5 +1,5 @@
-// Hosts with pages of 4, 16 and 64 KiB, as test parameters: code that depends on the page size of the host takes it as an
-// argument. A host can stand for those with larger pages, not for those with smaller ones.
+// Hosts with pages of 4, 16 and 64 KiB, as test parameters: code that depends on the page size of the host takes it as
+// an argument. A host can stand for those with larger pages, not for those with smaller ones.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -12,11 +12,12 @@ namespace {
 DirectFile silent(uint64_t disk_bytes, uint64_t memory_bytes) {
   return {.told = []() -> std::optional<DirectAlignment> { return {}; },
           .logical_block_bytes = []() -> std::optional<uint32_t> { return {}; },
-          .readable = [disk_bytes, memory_bytes](std::byte* buffer, uint32_t bytes) {
-            // As the kernel does: the memory must be there.
-            for (uint32_t i = 0; i < bytes; ++i) buffer[i] = std::byte{1};
-            return bytes % disk_bytes == 0 && reinterpret_cast<uintptr_t>(buffer) % memory_bytes == 0;
-          }};
+          .readable =
+              [disk_bytes, memory_bytes](std::byte* buffer, uint32_t bytes) {
+                // As the kernel does: the memory must be there.
+                for (uint32_t i = 0; i < bytes; ++i) buffer[i] = std::byte{1};
+                return bytes % disk_bytes == 0 && reinterpret_cast<uintptr_t>(buffer) % memory_bytes == 0;
+              }};
 }
 
 class DirectAlignmentTest : public ::testing::TestWithParam<uint64_t> {

@@ -209,8 +209,8 @@ class RawDiskPagesTest : public ::testing::TestWithParam<uint64_t> {
  protected:
   void SetUp() override {
     if (direct_folder().empty()) GTEST_SKIP() << "neither TMPDIR nor /var/tmp is on a file system with direct I/O";
-    faults_.asked = DirectAlignment{.disk_bytes = static_cast<uint32_t>(page_),
-                                    .memory_bytes = static_cast<uint32_t>(page_)};
+    faults_.asked =
+        DirectAlignment{.disk_bytes = static_cast<uint32_t>(page_), .memory_bytes = static_cast<uint32_t>(page_)};
     faults_.on_call = [this](DiskCall& call) {
       if (call.kind != CallKind::Read && call.kind != CallKind::Write) return false;
       EXPECT_EQ(call.offset % page_, 0U);

@@ -426,10 +426,18 @@ TEST_F(Pl011Test, ResumeLowersALineThatWasSavedHigh) {
 TEST_F(Pl011Test, ImpossibleStateIsRefused) {
   const Pl011::Args args{.name = "serial0", .chardev = chardev, .irq = irq};
   const std::vector<Pl011State> impossible = {
-      {.rsr = 0x01},   {.overrun = 2}, {.fbrd = 0x40},
-      {.cr = 0x0308},  {.ifls = 0x40}, {.imsc = 0x800},
-      {.ris = 0x080},  {.ris = 0x800}, {.dmacr = 0x08},
-      {.ris = 0x010},  {.ris = 0x040}, {.rx = std::vector<uint8_t>(2)},
+      {.rsr = 0x01},
+      {.overrun = 2},
+      {.fbrd = 0x40},
+      {.cr = 0x0308},
+      {.ifls = 0x40},
+      {.imsc = 0x800},
+      {.ris = 0x080},
+      {.ris = 0x800},
+      {.dmacr = 0x08},
+      {.ris = 0x010},
+      {.ris = 0x040},
+      {.rx = std::vector<uint8_t>(2)},
       {.lcr_h = 0x10, .rx = std::vector<uint8_t>(17)},
   };
   for (size_t i = 0; i < impossible.size(); ++i) EXPECT_FALSE(Pl011::create(args, impossible[i])) << i;

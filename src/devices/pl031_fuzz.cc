@@ -1,5 +1,5 @@
-// Any order of register accesses of any width while both clocks of the host go on and are turned; pauses, resets, saves;
-// a state made of noise.
+// Any order of register accesses of any width while both clocks of the host go on and are turned; pauses, resets,
+// saves; a state made of noise.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <array>

@@ -31,8 +31,8 @@ constexpr int64_t kNow = 1'700'000'000;
 class Pl031Test : public ::testing::Test {
  protected:
   std::unique_ptr<Pl031> make(std::optional<Pl031State> state = std::nullopt) {
-    auto made = Pl031::create({.name = "rtc", .loop = *loop, .irq = irq, .unix_ns = [this] { return wall_ns.load(); }},
-                              state);
+    auto made =
+        Pl031::create({.name = "rtc", .loop = *loop, .irq = irq, .unix_ns = [this] { return wall_ns.load(); }}, state);
     EXPECT_TRUE(made);
     return *std::move(made);
   }
@@ -376,15 +376,13 @@ TEST_F(Pl031Test, ImpossibleStateIsRefused) {
   const uint64_t due = kNow + 10;
   const auto match = static_cast<uint32_t>(due);
   const std::vector<Pl031State> impossible = {
-      {.match = match, .imsc = 2, .match_due = due},
-      {.match = match, .ris = 2, .match_due = due},
-      {.match = match, .match_due = due | uint64_t{1} << 63},
-      {.match = match + 1, .match_due = due},
+      {.match = match, .imsc = 2, .match_due = due},          {.match = match, .ris = 2, .match_due = due},
+      {.match = match, .match_due = due | uint64_t{1} << 63}, {.match = match + 1, .match_due = due},
       {.offset = 1, .match = match, .match_due = due},
   };
   for (size_t i = 0; i < impossible.size(); ++i) {
-    EXPECT_FALSE(Pl031::create({.name = "rtc", .loop = *loop, .irq = irq, .unix_ns = [] { return int64_t{0}; }},
-                               impossible[i]))
+    EXPECT_FALSE(
+        Pl031::create({.name = "rtc", .loop = *loop, .irq = irq, .unix_ns = [] { return int64_t{0}; }}, impossible[i]))
         << i;
   }
 }

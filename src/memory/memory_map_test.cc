@@ -174,7 +174,8 @@ TEST_P(MemoryMapPagesTest, AFileIsMappedFromAPageOfTheHostOn) {
     ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(4 * page_)), 0);
     Region made = region("file", 0, page_);
     made.backing = FileBacking{.fd = std::move(file), .offset = offset, .shared = false};
-    const std::string wanted = fmt::format("memory region 'file': file offset {:#x} is no multiple of {} bytes", offset, page_);
+    const std::string wanted =
+        fmt::format("memory region 'file': file offset {:#x} is no multiple of {} bytes", offset, page_);
     EXPECT_EQ(error_of(map_.add(std::move(made))), offset == page_ ? "(no error)" : wanted);
   }
 }

@@ -1,5 +1,5 @@
-// Where a driver may put its rings, on hosts with pages of 4, 16 and 64 KiB: areas are aligned to 16 bytes at most, so they
-// lie across pages, share them, and end with the RAM.
+// Where a driver may put its rings, on hosts with pages of 4, 16 and 64 KiB: areas are aligned to 16 bytes at most, so
+// they lie across pages, share them, and end with the RAM.
 #include <gtest/gtest.h>
 
 #include <array>

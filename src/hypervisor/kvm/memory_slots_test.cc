@@ -16,28 +16,27 @@ namespace {
 class KvmMemorySlotsTest : public ::testing::TestWithParam<uint64_t> {
  protected:
   KvmMemorySlots make(uint32_t limit = 8) {
-    return KvmMemorySlots(
-        {.slot_limit = limit,
-         .set_slot = [this](const kvm_userspace_memory_region& region) -> Result<> {
-           if (calls_++ == fail_at_) return std::unexpected(Error::invalid("refused"));
-           if (region.memory_size == 0) {
-             kernel_.erase(region.slot);
-           } else {
-             kernel_[region.slot] = region;
-           }
-           return {};
-         },
-         .protect_manually = []() -> Result<> { return {}; },
-         .read_dirty_log = [this](const kvm_dirty_log& log) -> Result<> {
-           const std::vector<uint64_t>& words = dirty_[log.slot];
-           std::ranges::copy(words, static_cast<uint64_t*>(log.dirty_bitmap));
-           return {};
-         },
-         .clear_dirty_log = [this](const kvm_clear_dirty_log& clear) -> Result<> {
-           cleared_.push_back(clear);
-           return {};
-         }},
-        page_);
+    return KvmMemorySlots({.slot_limit = limit,
+                           .set_slot = [this](const kvm_userspace_memory_region& region) -> Result<> {
+                             if (calls_++ == fail_at_) return std::unexpected(Error::invalid("refused"));
+                             if (region.memory_size == 0) {
+                               kernel_.erase(region.slot);
+                             } else {
+                               kernel_[region.slot] = region;
+                             }
+                             return {};
+                           },
+                           .protect_manually = []() -> Result<> { return {}; },
+                           .read_dirty_log = [this](const kvm_dirty_log& log) -> Result<> {
+                             const std::vector<uint64_t>& words = dirty_[log.slot];
+                             std::ranges::copy(words, static_cast<uint64_t*>(log.dirty_bitmap));
+                             return {};
+                           },
+                           .clear_dirty_log = [this](const kvm_clear_dirty_log& clear) -> Result<> {
+                             cleared_.push_back(clear);
+                             return {};
+                           }},
+                          page_);
   }
 
   Region region(uint64_t page, uint64_t pages, std::string name, RegionKind kind = RegionKind::Ram) const {
