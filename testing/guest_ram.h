@@ -13,7 +13,9 @@ namespace strato::testing {
 
 class GuestRam {
  public:
-  explicit GuestRam(uint64_t size_bytes = kMiB, GuestAddr start = GuestAddr(0), Backing backing = AnonymousBacking{}) {
+  explicit GuestRam(uint64_t size_bytes = kMiB, GuestAddr start = GuestAddr(0), Backing backing = AnonymousBacking{},
+                    uint64_t page_bytes = host_page_size())
+      : map_(page_bytes) {
     Region region;
     region.start = start;
     region.size = size_bytes;

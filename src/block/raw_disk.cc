@@ -143,9 +143,12 @@ Result<> learn(RawFile& file) {
   }
   file.block_device = S_ISBLK(info.st_mode);
   if (file.direct) {
-    const DirectAlignment alignment = STRATO_TRY(direct_alignment(file.fd.get(), file.path, file.block_device));
+    DirectAlignment alignment =
+        STRATO_TRY(direct_alignment(DirectFile::of(file.fd.get(), file.block_device), file.path, file.page_bytes));
+    if (file.faults != nullptr) alignment = file.faults->alignment().value_or(alignment);
     file.limits.request_alignment = alignment.disk_bytes;
     file.limits.memory_alignment = alignment.memory_bytes;
+    file.zeros = STRATO_TRY(ZeroBlock::create(std::max(alignment.disk_bytes, alignment.memory_bytes)));
   }
   if (file.block_device) {
     learn_block_device(file, info.st_rdev);
@@ -182,6 +185,7 @@ Result<std::unique_ptr<RawDisk>> RawDisk::open(DiskEngines& engines, Args args) 
   file->direct = args.direct;
   file->discard = args.discard;
   file->detect_zeroes = args.detect_zeroes;
+  file->page_bytes = args.page_bytes;
   file->faults = args.faults;
   STRATO_TRY(learn(*file));
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "base/host_page.h"
 #include "base/unique_fd.h"
 #include "block/disk.h"
 #include "block/disk_engines.h"
@@ -37,6 +38,7 @@ class RawDisk final : public Disk {
     DetectZeroes detect_zeroes = DetectZeroes::Off;
     bool active = true;  // false: without locks until activate(), as for the destination of a migration
     std::chrono::milliseconds lock_patience{2000};
+    uint64_t page_bytes = host_page_size();
     CallFaults* faults = nullptr;  // for tests (raw_file.h)
   };
 

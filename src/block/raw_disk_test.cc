@@ -6,6 +6,7 @@
 
 #include "block/test_image.h"
 #include "event/io_thread.h"
+#include "testing/page_sizes.h"
 
 namespace strato {
 namespace {
@@ -200,6 +201,79 @@ TEST_P(RawDiskTest, RandomMixSurvivesShortTransfersAndInterruptions) {
   RandomMix mix(client_, *port_, 512, 3);
   mix.run(400);
   EXPECT_EQ(image_.read(0, kImageBytes), mix.model());
+}
+
+// --- hosts with other pages, and file systems that have blocks of a page
+
+class RawDiskPagesTest : public ::testing::TestWithParam<uint64_t> {
+ protected:
+  void SetUp() override {
+    if (direct_folder().empty()) GTEST_SKIP() << "neither TMPDIR nor /var/tmp is on a file system with direct I/O";
+    faults_.asked =
+        DirectAlignment{.disk_bytes = static_cast<uint32_t>(page_), .memory_bytes = static_cast<uint32_t>(page_)};
+    faults_.on_call = [this](DiskCall& call) {
+      if (call.kind != CallKind::Read && call.kind != CallKind::Write) return false;
+      EXPECT_EQ(call.offset % page_, 0U);
+      for (const iovec& piece : call.iovecs) {
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(piece.iov_base) % page_, 0U);
+        EXPECT_EQ(piece.iov_len % page_, 0U);
+      }
+      return false;
+    };
+    disk_ = *RawDisk::open(engines_, args());
+    port_ = *disk_->attach(*loop_);
+  }
+  RawDisk::Args args() {
+    return {.path = image_.path(),
+            .direct = true,
+            .engine = DiskEngine::Threads,
+            .lock_patience = std::chrono::milliseconds(0),
+            .page_bytes = page_,
+            .faults = &faults_};
+  }
+
+  const uint64_t page_ = GetParam();
+  MonotonicClock clock_;
+  TestImage image_{kImageBytes};
+  TestFaults faults_;
+  DiskEngines engines_;
+  std::unique_ptr<EventLoop> loop_ = *EventLoop::create("test", clock_);
+  TestClient client_{*loop_};
+  std::unique_ptr<RawDisk> disk_;
+  std::unique_ptr<DiskPort> port_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Pages, RawDiskPagesTest, ::testing::ValuesIn(testing::page_sizes()), testing::page_size_name);
+
+TEST_P(RawDiskPagesTest, EveryCallIsAlignedToThePageAndEverySectorIsRight) {
+  RandomMix mix(client_, *port_, 512, 4);
+  mix.run(400);
+  EXPECT_EQ(image_.read(0, kImageBytes), mix.model());
+  EXPECT_GT(faults_.count(CallKind::Write), 0U);
+}
+
+TEST_P(RawDiskPagesTest, ZerosAreWrittenInPiecesThatAreAligned) {
+  image_.write(0, std::vector(kImageBytes, std::byte{0x11}));
+  const TestFaults::Intercept aligned = std::move(faults_.on_call);
+  faults_.on_call = [&aligned](DiskCall& call) {
+    if (call.kind != CallKind::ZeroRange) return aligned(call);
+    call.result = -EOPNOTSUPP;
+    return true;
+  };
+  DiskRequest request{.op = DiskOp::WriteZeroes, .offset = page_, .bytes = kImageBytes - 2 * page_};
+  EXPECT_EQ(client_.run(*port_, request), 0);
+  EXPECT_EQ(image_.read(0, page_), std::vector(page_, std::byte{0x11}));
+  EXPECT_EQ(image_.read(page_, kImageBytes - 2 * page_), std::vector<std::byte>(kImageBytes - 2 * page_));
+  EXPECT_EQ(image_.read(kImageBytes - page_, page_), std::vector(page_, std::byte{0x11}));
+}
+
+TEST_P(RawDiskPagesTest, ADiskThatIsNotMadeOfWholeBlocksIsRefused) {
+  port_.reset();
+  disk_.reset();
+  image_.resize(kImageBytes - 512);
+  const Result<std::unique_ptr<RawDisk>> disk = RawDisk::open(engines_, args());
+  ASSERT_FALSE(disk.has_value());
+  EXPECT_THAT(disk.error().text(), ::testing::HasSubstr("no multiple of the " + std::to_string(page_) + " bytes"));
 }
 
 TEST_P(RawDiskTest, WritesToPartsOfOneBlockFromTwoLoopsAllArrive) {

@@ -3,9 +3,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "base/unique_fd.h"
+#include "block/direct_io.h"
 #include "block/disk.h"
 #include "block/range_claims.h"
 #include "block/raw_disk.h"
@@ -21,6 +25,24 @@ class CallFaults {
   virtual ~CallFaults() = default;
   // May make the call smaller. True: the call is not made, its result is what was put there. Any port's loop.
   virtual bool intercept(DiskCall& call) = 0;
+  // What direct I/O is to ask of the file instead of what the file itself does.
+  virtual std::optional<DirectAlignment> alignment() const { return {}; }
+};
+
+// Zeros to write from, aligned as direct I/O wants memory and pieces of it.
+class ZeroBlock {
+ public:
+  // Up to 4 KiB it is a constant that all share.
+  static Result<ZeroBlock> create(size_t alignment);
+  ZeroBlock();
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+  std::unique_ptr<std::byte, Free> own_;
+  std::span<const std::byte> bytes_;
 };
 
 struct RawFile {
@@ -33,6 +55,8 @@ struct RawFile {
   bool direct = false;
   bool discard = false;
   DetectZeroes detect_zeroes = DetectZeroes::Off;
+  uint64_t page_bytes = 0;  // of the host
+  ZeroBlock zeros;          // what WriteZeroes writes where the kernel has nothing better
   CallFaults* faults = nullptr;
 
   std::atomic<uint64_t> capacity_bytes{0};

@@ -16,11 +16,8 @@ namespace {
 // In PortState::slot: a merged transfer failed, and each of its requests is to get the answer that it deserves.
 constexpr uint32_t kAlone = 1;
 constexpr uint32_t kMaxTries = 1000;
-// Giving back less than a page is not worth a call.
+// Giving back less than a block of a file system is not worth a call.
 constexpr uint64_t kMinDetectBytes = 4096;
-
-// What WriteZeroes writes where the kernel has nothing better.
-alignas(4096) constexpr std::array<std::byte, 4096> kZeroPage{};
 
 bool transfers_data(DiskOp op) {
   return op == DiskOp::Read || op == DiskOp::Write;
@@ -213,10 +210,11 @@ std::span<const iovec> RawPort::next_pieces(Transfer& transfer) const {
     pieces[count++] = {.iov_base = transfer.bounce.get() + transfer.io_done_bytes,
                        .iov_len = transfer.io_bytes - transfer.io_done_bytes};
   } else if (transfer.op == DiskOp::WriteZeroes) {
+    const std::span<const std::byte> zeros = file_.zeros.bytes();
     for (uint64_t left = transfer.io_bytes - transfer.io_done_bytes; left > 0 && count < pieces.size(); ++count) {
-      const uint64_t bytes = std::min<uint64_t>(left, kZeroPage.size());
+      const uint64_t bytes = std::min<uint64_t>(left, zeros.size());
       // Only ever read from.
-      pieces[count] = {.iov_base = const_cast<std::byte*>(kZeroPage.data()), .iov_len = bytes};
+      pieces[count] = {.iov_base = const_cast<std::byte*>(zeros.data()), .iov_len = bytes};
       left -= bytes;
     }
   } else {

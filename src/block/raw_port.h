@@ -22,6 +22,7 @@ class RawPort final : public DiskPort, private CallQueue::Source, private CallOw
   static constexpr size_t kMaxTransfers = 128;
   static constexpr size_t kMaxBounces = 4;
   static constexpr size_t kBounceBytes = 64 * 1024;
+  static_assert(kBounceBytes % kMaxDirectAlignment == 0);
   // Of a call that is put together here.
   static constexpr size_t kMaxPieces = 64;
   static constexpr uint64_t kMaxMergedBytes = 1024 * 1024;

@@ -18,7 +18,7 @@ void RawPort::start_bounce(Transfer& transfer) {
     transfer.bounce = std::move(free_bounces_.back());
     free_bounces_.pop_back();
   } else if (bounces_ < kMaxBounces) {
-    const size_t alignment = std::max<size_t>(file_.limits.memory_alignment, 4096);
+    const size_t alignment = std::max<size_t>(file_.limits.memory_alignment, file_.page_bytes);
     transfer.bounce.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, kBounceBytes)));
     STRATO_ASSERT(transfer.bounce != nullptr);
     ++bounces_;

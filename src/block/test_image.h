@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -83,7 +84,7 @@ class TestImage {
 // Memory whose alignment the test knows.
 class TestBuffer {
  public:
-  static constexpr size_t kAlignment = 4096;
+  static constexpr size_t kAlignment = kMaxDirectAlignment;
   // `skew`: bytes after a page's beginning.
   explicit TestBuffer(size_t bytes, std::byte value = std::byte{0}, size_t skew = 0)
       : memory_(static_cast<std::byte*>(
@@ -181,6 +182,7 @@ class TestFaults final : public CallFaults {
     calls_.push_back(call.kind);
     return on_call && on_call(call);
   }
+  std::optional<DirectAlignment> alignment() const override { return asked; }
   size_t count(CallKind kind) const {
     const std::lock_guard lock(mutex_);
     return static_cast<size_t>(std::count(calls_.begin(), calls_.end(), kind));
@@ -191,6 +193,7 @@ class TestFaults final : public CallFaults {
   }
 
   Intercept on_call;
+  std::optional<DirectAlignment> asked;
 
  private:
   mutable std::mutex mutex_;

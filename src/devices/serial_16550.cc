@@ -193,9 +193,7 @@ uint8_t Serial16550::read_register(Reg reg) {
 
 uint8_t Serial16550::read_rbr() {
   if (regs_.rx.empty()) return 0;
-  const uint8_t byte = regs_.rx.front();
-  regs_.rx.erase(regs_.rx.begin());
-  return byte;
+  return SerialInput::take(regs_.rx);
 }
 
 // 8.6.5, table IV: the highest cause only; reading takes back "transmitter empty" when that is what it says.
@@ -253,9 +251,7 @@ void Serial16550::write_register(Reg reg, uint8_t value, Effects& effects) {
 void Serial16550::write_thr(uint8_t value, Effects& effects) {
   if (!loopback()) {
     effects.transmit = std::byte{value};
-  } else if (regs_.rx.size() < rx_capacity()) {
-    regs_.rx.push_back(value);
-  } else {
+  } else if (!SerialInput::store(regs_.rx, rx_capacity(), value)) {
     regs_.lsr_errors |= kLsrOverrun;
   }
   // Full and at once empty again: a new edge, even if the last one was not looked at.
@@ -288,20 +284,13 @@ void Serial16550::write_mcr(uint8_t value) {
   regs_.msr_deltas |= deltas;
 }
 
-// True once when the chardev waits for us and there is room again.
 bool Serial16550::take_input_wish() {
-  if (!input_stopped_ || loopback() || regs_.rx.size() > rx_capacity() / 2) return false;
-  input_stopped_ = false;
-  return true;
+  return input_.take_wish(!loopback(), regs_.rx.size(), rx_capacity());
 }
 
 size_t Serial16550::input_room() {
   MutexLock lock(mutex_);
-  // No more than a real one holds: a guest that takes the port over clears the FIFO, and early input with it.
-  const size_t capacity = rx_capacity();
-  const bool open = !paused_ && !loopback() && regs_.rx.size() < capacity;
-  input_stopped_ = !open;
-  return open ? capacity - regs_.rx.size() : 0;
+  return input_.room(!loopback(), regs_.rx.size(), rx_capacity());
 }
 
 void Serial16550::on_input(std::span<const std::byte> data) {
@@ -309,10 +298,7 @@ void Serial16550::on_input(std::span<const std::byte> data) {
   {
     MutexLock lock(mutex_);
     for (const std::byte byte : data) {
-      // The guest may have switched the FIFO off since input_room().
-      if (regs_.rx.size() < rx_capacity()) {
-        regs_.rx.push_back(std::to_integer<uint8_t>(byte));
-      } else {
+      if (!SerialInput::store(regs_.rx, rx_capacity(), std::to_integer<uint8_t>(byte))) {
         regs_.lsr_errors |= kLsrOverrun;
       }
     }
@@ -336,7 +322,7 @@ void Serial16550::reset(Done done) {
 void Serial16550::pause(Done done) {
   {
     MutexLock lock(mutex_);
-    paused_ = true;
+    input_.set_paused(true);
   }
   done();
 }
@@ -345,7 +331,7 @@ void Serial16550::resume() {
   Effects effects;
   {
     MutexLock lock(mutex_);
-    paused_ = false;
+    input_.set_paused(false);
     effects.resume_input = take_input_wish();
     // The edge may have been lost with the machine that was saved; a guest that waits for it would wait for ever.
     effects.pulse = causes() != 0;

@@ -20,6 +20,7 @@
 #include "bus/io_bus.h"
 #include "chardev/chardev.h"
 #include "devices/serial_16550_state.h"
+#include "devices/serial_input.h"
 
 namespace strato {
 
@@ -83,8 +84,7 @@ class Serial16550 final : public IoDevice, public Component, public ChardevHandl
   IrqLine& irq_;
   mutable Mutex mutex_;
   Serial16550State regs_ STRATO_GUARDED_BY(mutex_);
-  bool input_stopped_ STRATO_GUARDED_BY(mutex_) = false;  // we told the chardev that there is no room
-  bool paused_ STRATO_GUARDED_BY(mutex_) = false;
+  SerialInput input_ STRATO_GUARDED_BY(mutex_);
 };
 
 }  // namespace strato

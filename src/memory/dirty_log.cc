@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "base/host_page.h"
 
 namespace strato {
 namespace {

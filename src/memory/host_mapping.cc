@@ -12,10 +12,6 @@
 
 namespace strato {
 
-uint64_t host_page_size() {
-  return static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
 Result<UniqueFd> create_memfd(const char* name, uint64_t size_bytes) {
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return std::unexpected(Error::from_errno("memfd_create"));

@@ -9,8 +9,6 @@
 
 namespace strato {
 
-uint64_t host_page_size();
-
 // A memfd of `size_bytes`, sealed against resizing: a peer that we share it with cannot make our accesses die of
 // SIGBUS.
 Result<UniqueFd> create_memfd(const char* name, uint64_t size_bytes);

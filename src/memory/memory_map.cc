@@ -23,8 +23,9 @@ Result<> check_region(const Region& region, uint64_t page_bytes) {
   const uint64_t alignment = std::max(page_bytes, region.page_bytes);
   if (!std::has_single_bit(alignment)) return refused(fmt::format("page size {} is no power of two", alignment));
   if (!is_aligned(region.start.raw(), alignment) || !is_aligned(region.size, alignment)) {
-    return refused(fmt::format("start {:#x} and size {:#x} must be multiples of {} bytes", region.start.raw(),
-                               region.size, alignment));
+    return refused(fmt::format("start {:#x} and size {:#x} must be multiples of {} bytes, the {}'s page size",
+                               region.start.raw(), region.size, alignment,
+                               alignment == page_bytes ? "host" : "backing"));
   }
   if (!region.start.checked_add(region.size - 1)) {
     return refused(fmt::format("{:#x} bytes at {:#x} wrap around", region.size, region.start.raw()));

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/host_page.h"
 #include "base/mutex.h"
 #include "base/result.h"
 #include "memory/guest_memory.h"

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/thread.h"
 #include "memory/memory_map.h"
+#include "testing/page_sizes.h"
 
 namespace strato {
 namespace {
@@ -72,9 +73,11 @@ TEST(MemoryMapTest, BadRegionsAreRefusedWithAReason) {
   EXPECT_EQ(error_of(map.add(region("", 0, kPage))), "memory region '': it needs a name");
   EXPECT_EQ(error_of(map.add(region("a", 0, 0))), "memory region 'a': size is 0");
   EXPECT_EQ(error_of(map.add(region("a", 1, kPage))),
-            "memory region 'a': start 0x1 and size 0x1000 must be multiples of 4096 bytes");
+            "memory region 'a': start 0x1 and size 0x1000 must be multiples of 4096 bytes, the host's "
+            "page size");
   EXPECT_EQ(error_of(map.add(region("a", 0, 100))),
-            "memory region 'a': start 0x0 and size 0x64 must be multiples of 4096 bytes");
+            "memory region 'a': start 0x0 and size 0x64 must be multiples of 4096 bytes, the host's "
+            "page size");
   EXPECT_EQ(error_of(map.add(region("a", 0 - kPage, 2 * kPage))),
             "memory region 'a': 0x2000 bytes at 0xfffffffffffff000 wrap around");
   EXPECT_EQ(error_of(map.add(region("ram", 0, kPage))), "memory region 'ram': the name is taken");
@@ -125,22 +128,67 @@ TEST(MemoryMapTest, AChangePutsANewRegionWhereTheOldOneWas) {
   EXPECT_EQ(map.snapshot()->regions()[0]->size(), 4 * kPage);
 }
 
-TEST(MemoryMapTest, LargerPagesOfTheHostWantLargerAlignment) {
-  for (const uint64_t page : {uint64_t{4096}, uint64_t{16384}, uint64_t{65536}}) {
-    MemoryMap map(page);
-    EXPECT_TRUE(map.add(region("ram", page, 3 * page)).has_value()) << page;
-    EXPECT_FALSE(map.add(region("size", 16 * page, page + page / 2)).has_value()) << page;
-    EXPECT_FALSE(map.add(region("start", 32 * page + page / 2, page)).has_value()) << page;
-    EXPECT_EQ(map.snapshot()->regions()[0]->dirty_log().page_bytes(), page);
-    EXPECT_EQ(map.snapshot()->regions()[0]->page_bytes(), page);
-  }
-}
-
 TEST(MemoryMapTest, TheBackingsPageSizeIsAnAlignmentToo) {
   MemoryMap map;
   Region huge = region("huge", kPage, 2 * kMiB);
   huge.page_bytes = 2 * kMiB;
   EXPECT_FALSE(map.add(std::move(huge)).has_value());
+}
+
+// --- hosts with other pages
+
+class MemoryMapPagesTest : public ::testing::TestWithParam<uint64_t> {
+ protected:
+  const uint64_t page_ = GetParam();
+  MemoryMap map_{page_};
+};
+
+INSTANTIATE_TEST_SUITE_P(Pages, MemoryMapPagesTest, ::testing::ValuesIn(testing::page_sizes()),
+                         testing::page_size_name);
+
+TEST_P(MemoryMapPagesTest, ARegionIsMadeOfWholePagesOfTheHost) {
+  EXPECT_TRUE(map_.add(region("ram", page_, 3 * page_)).has_value());
+  EXPECT_EQ(error_of(map_.add(region("size", 16 * page_, page_ + page_ / 2))),
+            fmt::format("memory region 'size': start {:#x} and size {:#x} must be multiples of {} bytes, the host's "
+                        "page size",
+                        16 * page_, page_ + page_ / 2, page_));
+  EXPECT_EQ(error_of(map_.add(region("start", 32 * page_ + page_ / 2, page_))),
+            fmt::format("memory region 'start': start {:#x} and size {:#x} must be multiples of {} bytes, the host's "
+                        "page size",
+                        32 * page_ + page_ / 2, page_, page_));
+  EXPECT_EQ(map_.snapshot()->regions()[0]->dirty_log().page_bytes(), page_);
+  EXPECT_EQ(map_.snapshot()->regions()[0]->page_bytes(), page_);
+}
+
+TEST_P(MemoryMapPagesTest, NeighboursMeetAtAPageAndDoNotOverlap) {
+  EXPECT_TRUE(map_.add(region("a", 0, page_)).has_value());
+  EXPECT_TRUE(map_.add(region("b", page_, page_)).has_value());
+  EXPECT_FALSE(map_.add(region("c", page_, 2 * page_)).has_value());
+  EXPECT_TRUE(map_.snapshot()->write<uint8_t>(GuestAddr(2 * page_ - 1), 1).has_value());
+  EXPECT_FALSE(map_.snapshot()->write<uint8_t>(GuestAddr(2 * page_), 1).has_value());
+}
+
+TEST_P(MemoryMapPagesTest, AFileIsMappedFromAPageOfTheHostOn) {
+  for (const uint64_t offset : {page_ / 2, page_}) {
+    UniqueFd file(::memfd_create("file", MFD_CLOEXEC));
+    ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(4 * page_)), 0);
+    Region made = region("file", 0, page_);
+    made.backing = FileBacking{.fd = std::move(file), .offset = offset, .shared = false};
+    const std::string wanted =
+        fmt::format("memory region 'file': file offset {:#x} is no multiple of {} bytes", offset, page_);
+    EXPECT_EQ(error_of(map_.add(std::move(made))), offset == page_ ? "(no error)" : wanted);
+  }
+}
+
+TEST_P(MemoryMapPagesTest, AWriteMarksThePagesThatItTouches) {
+  ASSERT_TRUE(map_.add(region("ram", 0, 8 * page_)).has_value());
+  const auto memory = map_.snapshot();
+  DirtyLog& log = memory->regions()[0]->dirty_log();
+  ASSERT_TRUE(log.start().has_value());
+  ASSERT_TRUE(memory->fill(GuestAddr(2 * page_ - 1), page_ + 2, std::byte{1}).has_value());
+  std::vector<uint64_t> bits(log.word_count());
+  EXPECT_EQ(log.take(bits), 3U);
+  EXPECT_EQ(bits[0], 0b1110U);
 }
 
 TEST(MemoryMapTest, GuestAndHostAddressesAgreeModuloTwoMiB) {

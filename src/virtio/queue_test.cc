@@ -430,7 +430,7 @@ TEST_P(QueueTest, ASavedHeadThatLeadsNowhereLatchesWhenItIsPopped) {
 
 TEST_P(QueueTest, AfterARefreshTheQueueUsesTheNewMemory) {
   Queue queue = make();
-  Region more{.start = GuestAddr(16 * kMiB), .size = 4096, .name = "more", .backing = {}};
+  Region more{.start = GuestAddr(16 * kMiB), .size = 65536, .name = "more", .backing = {}};
   ASSERT_TRUE(ram_.map().add(std::move(more)).has_value());
   ASSERT_TRUE(queue.refresh(ram_.memory()).has_value());
   driver_.chain().raw(16 * kMiB, 100, kDescWrite).submit();

@@ -26,27 +26,42 @@ std::string slot_name(const kvm_userspace_memory_region& region) {
 }  // namespace
 
 KvmMemorySlots::KvmMemorySlots(const Vm& vm)
-    : vm_(&vm),
-      set_slot_([&vm](const kvm_userspace_memory_region& region) {
-        return kvm_call(vm.fd(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
-      }),
-      slot_limit_(static_cast<uint32_t>(vm.capability(KVM_CAP_NR_MEMSLOTS))) {}
+    : KvmMemorySlots(Kernel{
+          .slot_limit = static_cast<uint32_t>(vm.capability(KVM_CAP_NR_MEMSLOTS)),
+          .set_slot =
+              [&vm](const kvm_userspace_memory_region& region) {
+                return kvm_call(vm.fd(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
+              },
+          .protect_manually =
+              [&vm] {
+                return vm.enable_capability(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+              },
+          .read_dirty_log =
+              [&vm](const kvm_dirty_log& log) {
+                return kvm_call(vm.fd(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG");
+              },
+          .clear_dirty_log =
+              [&vm](const kvm_clear_dirty_log& clear) {
+                return kvm_call(vm.fd(), KVM_CLEAR_DIRTY_LOG, &clear, "KVM_CLEAR_DIRTY_LOG");
+              },
+      }) {}
 
-KvmMemorySlots::KvmMemorySlots(SetSlot set_slot, uint32_t slot_limit)
-    : set_slot_(std::move(set_slot)), slot_limit_(slot_limit) {}
+KvmMemorySlots::KvmMemorySlots(Kernel kernel, uint64_t page_bytes)
+    : kernel_(std::move(kernel)), page_bytes_(page_bytes) {}
 
 Result<uint32_t> KvmMemorySlots::allocate() const {
   const auto place = std::ranges::find_if(slots_, [](const std::optional<Slot>& slot) { return !slot; });
   const auto number = static_cast<uint32_t>(place - slots_.begin());
-  if (number >= slot_limit_) {
-    return std::unexpected(Error::unsupported(fmt::format("all {} memory slots of KVM are in use", slot_limit_)));
+  if (number >= kernel_.slot_limit) {
+    return std::unexpected(
+        Error::unsupported(fmt::format("all {} memory slots of KVM are in use", kernel_.slot_limit)));
   }
   return number;
 }
 
 Result<> KvmMemorySlots::add(uint32_t number, Slot slot) {
   slot.region.slot = number;
-  Result<> set = set_slot_(slot.region);
+  Result<> set = kernel_.set_slot(slot.region);
   if (!set) return std::unexpected(std::move(set).error().context(slot_name(slot.region)));
   if (number >= slots_.size()) slots_.resize(number + 1);
   slots_[number] = std::move(slot);
@@ -56,7 +71,7 @@ Result<> KvmMemorySlots::add(uint32_t number, Slot slot) {
 Result<> KvmMemorySlots::remove(uint32_t number) {
   kvm_userspace_memory_region gone = slots_[number]->region;
   gone.memory_size = 0;
-  Result<> set = set_slot_(gone);
+  Result<> set = kernel_.set_slot(gone);
   if (!set) return std::unexpected(std::move(set).error().context("removing " + slot_name(slots_[number]->region)));
   slots_[number].reset();
   return {};
@@ -106,10 +121,10 @@ Result<> KvmMemorySlots::commit(const MemoryUpdate& update) {
 
 Result<uint32_t> KvmMemorySlots::map(uint64_t guest_address, uint64_t host_address, uint64_t size_bytes,
                                      bool read_only) {
-  const uint64_t page = host_page_size();
-  if (size_bytes == 0 || !is_aligned(guest_address | host_address | size_bytes, page)) {
-    return std::unexpected(Error::invalid(
-        fmt::format("memory for the guest at {:#x}+{:#x} is not made of whole pages", guest_address, size_bytes)));
+  if (size_bytes == 0 || !is_aligned(guest_address | host_address | size_bytes, page_bytes_)) {
+    return std::unexpected(
+        Error::invalid(fmt::format("memory for the guest at {:#x}+{:#x} is not made of whole pages of {} bytes",
+                                   guest_address, size_bytes, page_bytes_)));
   }
   Slot slot;
   slot.region.flags = read_only ? KVM_MEM_READONLY : 0;
@@ -137,9 +152,7 @@ Result<> KvmMemorySlots::set_flags(uint32_t number, uint32_t flags) {
 
 Result<> KvmMemorySlots::start_dirty_log() {
   // Manual protection: pages are protected again when their bits were taken, not when they are looked at.
-  if (vm_ != nullptr) {
-    STRATO_TRY(vm_->enable_capability(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE));
-  }
+  STRATO_TRY(kernel_.protect_manually());
   for (uint32_t number = 0; number < slots_.size(); ++number) {
     if (!slots_[number] || slots_[number]->mapped == nullptr) continue;
     STRATO_TRY(set_flags(number, flags_of(*slots_[number]->mapped, true)));
@@ -165,14 +178,13 @@ Result<> KvmMemorySlots::collect_dirty_log() {
   return {};
 }
 
-Result<> KvmMemorySlots::collect(uint32_t number, const Slot& slot) const {
-  if (vm_ == nullptr) return {};
-  const uint64_t pages = slot.region.memory_size / host_page_size();
+Result<> KvmMemorySlots::collect(uint32_t number, const Slot& slot) {
+  const uint64_t pages = slot.region.memory_size / page_bytes_;
   std::vector<uint64_t> bits((pages + 63) / 64);
   kvm_dirty_log log{};
   log.slot = number;
   log.dirty_bitmap = bits.data();
-  STRATO_TRY(kvm_call(vm_->fd(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG"));
+  STRATO_TRY(kernel_.read_dirty_log(log));
   if (std::ranges::all_of(bits, [](uint64_t word) { return word == 0; })) return {};
   // Into our log first: should clearing fail, a page is taken twice and none is lost.
   slot.mapped->dirty_log().merge(bits);
@@ -181,7 +193,7 @@ Result<> KvmMemorySlots::collect(uint32_t number, const Slot& slot) const {
   clear.first_page = 0;
   clear.num_pages = static_cast<uint32_t>(pages);  // a multiple of 64, or up to the end of the slot
   clear.dirty_bitmap = bits.data();
-  return kvm_call(vm_->fd(), KVM_CLEAR_DIRTY_LOG, &clear, "KVM_CLEAR_DIRTY_LOG");
+  return kernel_.clear_dirty_log(clear);
 }
 
 }  // namespace strato

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/host_page.h"
 #include "bus/ram_mapper.h"
 #include "hypervisor/kvm/vm.h"
 #include "memory/memory_map.h"
@@ -19,10 +20,17 @@ namespace strato {
 // Threads: control loop. Make it straight after the Vm and add it to the map then: see vm.h on order.
 class KvmMemorySlots final : public MemoryListener, public RamMapper {
  public:
+  // What is asked of KVM; tests stand in for it.
+  struct Kernel {
+    uint32_t slot_limit;
+    std::move_only_function<Result<>(const kvm_userspace_memory_region&)> set_slot;
+    std::move_only_function<Result<>()> protect_manually;
+    std::move_only_function<Result<>(const kvm_dirty_log&)> read_dirty_log;
+    std::move_only_function<Result<>(const kvm_clear_dirty_log&)> clear_dirty_log;
+  };
   explicit KvmMemorySlots(const Vm& vm);
-  // For tests: what sets a slot, and how many there are.
-  using SetSlot = std::move_only_function<Result<>(const kvm_userspace_memory_region&)>;
-  KvmMemorySlots(SetSlot set_slot, uint32_t slot_limit);
+  // `page_bytes`: the host's.
+  explicit KvmMemorySlots(Kernel kernel, uint64_t page_bytes = host_page_size());
 
   // All or nothing.
   Result<> commit(const MemoryUpdate& update) override;
@@ -48,11 +56,10 @@ class KvmMemorySlots final : public MemoryListener, public RamMapper {
   Result<> remove(uint32_t number);
   std::optional<uint32_t> slot_of(const MappedRegion& region) const;
   Result<> set_flags(uint32_t number, uint32_t flags);
-  Result<> collect(uint32_t number, const Slot& slot) const;
+  Result<> collect(uint32_t number, const Slot& slot);
 
-  const Vm* vm_ = nullptr;  // null in tests
-  SetSlot set_slot_;
-  const uint32_t slot_limit_;
+  Kernel kernel_;
+  const uint64_t page_bytes_;
   bool logging_ = false;
   std::vector<std::optional<Slot>> slots_;  // index: KVM's number
 };

@@ -1,0 +1,12 @@
+#include "base/host_page.h"
+
+#include <unistd.h>
+
+namespace strato {
+
+uint64_t host_page_size() {
+  static const auto bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+}  // namespace strato
