@@ -75,7 +75,7 @@ class Tree {
   std::optional<Bytes> finish() && {
     append([](void* fdt) { return fdt_finish(fdt); });
     if (too_big_) return std::nullopt;
-    buffer_.resize(fdt_totalsize(buffer_.data()));
+    buffer_.resize(fdt_totalsize(fdt()));
     return std::move(buffer_);
   }
 
