@@ -196,6 +196,18 @@ TEST(Arm64BadInputTest, InitrdThatWouldLieOnTheDeviceTreeIsRefused) {
             "0x44000000 are free");
 }
 
+TEST(Arm64BadInputTest, InitrdOfAKernelThatFillsTheWindowItselfIsRefused) {
+  const GuestRam ram(64 * kMiB, GuestAddr(kRamStart));
+  const AddressRange large[] = {{kRamStart, 64 * kGiB}};
+  const Bytes image = patched(arm64_image(), kArm64ImageSize, le64(40 * kGiB));
+  const Result<Arm64Entry> entry = load_linux({memory_file(image), memory_file(Bytes(4096), "initrd 'i'"), ""}, large,
+                                              RamContents::Zero, *ram.memory());
+  ASSERT_FALSE(entry.has_value());
+  EXPECT_EQ(entry.error().text(),
+            "initrd 'i': 4096 bytes do not fit into the guest's RAM above the kernel: 0 MiB from 0xa40200000 to "
+            "0xa40200000 are free");
+}
+
 TEST(Arm64BadInputTest, CommandLineOfOneCharacterTooManyIsRefused) {
   const GuestRam ram(64 * kMiB, GuestAddr(kRamStart));
   EXPECT_TRUE(load({memory_file(arm64_image()), std::nullopt, std::string(2047, 'a')}, ram).has_value());

@@ -136,7 +136,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     STRATO_ASSERT(fdt.error().text().starts_with("the device tree of "));
     return 0;
   }
-  const std::vector<std::byte> tree = kMemory.bytes(*fdt, kMaxFdtBytes);
+  const GuestResult<be32> tree_bytes = kMemory.memory()->read<be32>(GuestAddr(*fdt + 4));
+  STRATO_ASSERT(tree_bytes && tree_bytes->get() <= kMaxFdtBytes);
+  const std::vector<std::byte> tree = kMemory.bytes(*fdt, tree_bytes->get());
   STRATO_ASSERT(fdt_check_full(tree.data(), tree.size()) == 0);
   return 0;
 }

@@ -31,8 +31,9 @@ struct Places {
 Result<Places> place(const Image& image, const BootFile& file, const AddressRange& ram) {
   const uint64_t ram_end = ram.base + ram.size_bytes;
   const uint64_t base = align_down(ram.base + (kBaseAlignment - 1), kBaseAlignment);
-  const uint64_t kernel = base + image.text_offset;         // image.cc has seen to it that
-  const uint64_t kernel_end = kernel + image.memory_bytes;  // neither wraps
+  // Image::probe() has seen to it that nothing wraps.
+  const uint64_t kernel = base + image.text_offset;
+  const uint64_t kernel_end = kernel + image.memory_bytes;
   const uint64_t fdt = align_down(kernel_end + (kBaseAlignment - 1), kBaseAlignment);
   const uint64_t fdt_end = fdt + kMaxFdtBytes;
   if (fdt_end > ram_end) {
@@ -48,7 +49,7 @@ Result<Places> place(const Image& image, const BootFile& file, const AddressRang
                                (fdt_end - base) / kMiB, kOldKernelReach / kMiB)));
   }
   // "within a 1 GB aligned physical memory window of up to 32 GB in size that fully covers the kernel Image as well".
-  const uint64_t initrd_end = std::min(ram_end, align_down(kernel, kGiB) + 32 * kGiB);
+  const uint64_t initrd_end = std::max(fdt_end, std::min(ram_end, align_down(kernel, kGiB) + 32 * kGiB));
   return Places{.kernel = kernel, .fdt = fdt, .free = {.base = fdt_end, .size_bytes = initrd_end - fdt_end}};
 }
 
