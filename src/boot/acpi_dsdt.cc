@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "boot/acpi_arm.h"
 #include "boot/acpi_tables.h"
 
 namespace strato::boot {
@@ -19,7 +20,32 @@ Term memory_window(uint64_t base, uint32_t size_bytes) {
   return aml::memory32_fixed(aml::Access::ReadWrite, static_cast<uint32_t>(base), size_bytes);
 }
 
-Term serial_port(const SerialPort& serial) {
+// What ACPI calls interrupt `gsi` of the machine.
+uint32_t acpi_gsi(const PlatformTables& platform, uint32_t gsi) {
+  return platform.arm ? acpi::kFirstSpi + gsi : gsi;
+}
+
+Term pl011(const SerialPort& serial, uint32_t gsi) {
+  constexpr uint32_t kRegisterBytes = 0x1000;
+  const Term interrupt = aml::interrupt(aml::Trigger::Level, aml::Polarity::ActiveHigh, gsi);
+  return aml::device(
+      "COM1", {
+                  aml::name("_HID", aml::string("ARMH0011")),
+                  aml::name("_UID", aml::integer(0)),
+                  aml::name("_CRS", aml::resource_template({memory_window(serial.address, kRegisterBytes), interrupt})),
+              });
+}
+
+// §8.4: a processor of the MADT, by its UID.
+Term processor(uint32_t uid) {
+  STRATO_ASSERT(uid <= 0xfff);
+  return aml::device(fmt::format("C{:03X}", uid), {
+                                                      aml::name("_HID", aml::string("ACPI0007")),
+                                                      aml::name("_UID", aml::integer(uid)),
+                                                  });
+}
+
+Term uart_16550(const SerialPort& serial) {
   constexpr uint8_t kRegisters = 8;
   return aml::device(
       "COM1",
@@ -31,20 +57,20 @@ Term serial_port(const SerialPort& serial) {
       });
 }
 
-Term virtio_mmio(const VirtioMmioWindow& window) {
+Term virtio_mmio(const VirtioMmioWindow& window, uint32_t gsi) {
   STRATO_ASSERT(window.uid <= 0xfff);
   return aml::device(fmt::format("V{:03X}", window.uid),
                      {
                          aml::name("_HID", aml::string("LNRO0005")),
                          aml::name("_UID", aml::integer(window.uid)),
                          aml::name("_CCA", aml::integer(1)),
-                         aml::name("_CRS", aml::resource_template({memory_window(window.base, window.size_bytes),
-                                                                   edge_interrupt(window.gsi)})),
+                         aml::name("_CRS", aml::resource_template(
+                                               {memory_window(window.base, window.size_bytes), edge_interrupt(gsi)})),
                      });
 }
 
 // Hardware-reduced ACPI has no fixed power button (§4.8.2.2): the event device tells of one that is a device.
-Term event_device(const EventDevice& ged) {
+Term event_device(const EventDevice& ged, uint32_t gsi) {
   constexpr uint64_t kRegisterBytes = 4;
   constexpr uint64_t kPowerDown = 1;
   constexpr uint64_t kPressed = 0x80;
@@ -52,7 +78,7 @@ Term event_device(const EventDevice& ged) {
   return aml::device("GED", {
                                 aml::name("_HID", aml::string("ACPI0013")),
                                 aml::name("_UID", aml::integer(0)),
-                                aml::name("_CRS", aml::resource_template({edge_interrupt(ged.gsi)})),
+                                aml::name("_CRS", aml::resource_template({edge_interrupt(gsi)})),
                                 aml::operation_region("EREG", aml::RegionSpace::SystemMemory, ged.base, kRegisterBytes),
                                 aml::field("EREG", aml::FieldAccess::Dword, aml::FieldLock::No,
                                            aml::FieldUpdate::WriteAsZeros, kUnits),
@@ -77,12 +103,22 @@ Term power_button() {
 
 aml::Terms build_dsdt(const PlatformTables& platform) {
   Terms devices;
-  if (platform.serial) devices.push_back(serial_port(*platform.serial));
-  for (const VirtioMmioWindow& window : platform.virtio_mmio) devices.push_back(virtio_mmio(window));
+  if (platform.arm) {
+    for (uint32_t uid = 0; uid < platform.cpus.size(); ++uid) devices.push_back(processor(uid));
+  }
+  if (platform.serial) {
+    const SerialPort& serial = *platform.serial;
+    devices.push_back(serial.kind == SerialKind::Pl011 ? pl011(serial, acpi_gsi(platform, serial.gsi))
+                                                       : uart_16550(serial));
+  }
+  for (const VirtioMmioWindow& window : platform.virtio_mmio) {
+    devices.push_back(virtio_mmio(window, acpi_gsi(platform, window.gsi)));
+  }
   if (platform.event_device) {
     devices.push_back(power_button());
-    devices.push_back(event_device(*platform.event_device));
+    devices.push_back(event_device(*platform.event_device, acpi_gsi(platform, platform.event_device->gsi)));
   }
+  if (platform.arm) return {aml::scope("_SB", devices)};  // PSCI powers off
   // §7.4.2: SLP_TYP values of the soft-off state.
   constexpr uint64_t kSoftOff = 5;
   return {

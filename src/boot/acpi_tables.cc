@@ -6,41 +6,16 @@
 
 #include "base/checked.h"
 #include "base/endian.h"
+#include "boot/acpi_arm.h"
+#include "boot/acpi_table.h"
 
 namespace strato::boot {
 namespace {
 
-constexpr size_t kHeaderBytes = 36;
-constexpr size_t kLengthAt = 4;
-constexpr size_t kChecksumAt = 9;
-
-// §5.2.6: signature, length, revision, checksum, OEM id, OEM table id, OEM revision, creator id and revision.
-ByteWriter begin_table(std::string_view signature, uint8_t revision) {
-  ByteWriter out;
-  out.text(signature, 4).u32(0).u8(revision).u8(0);
-  out.text("STRATO", 6).text("VIRT", 4).text(signature, 4).u32(1).text("STRT", 4).u32(1);
-  STRATO_ASSERT(out.size() == kHeaderBytes);
-  return out;
-}
-
-Bytes end_table(ByteWriter out) {
-  out.patch(kLengthAt, le32(static_cast<uint32_t>(out.size())));
-  out.patch(kChecksumAt, checksum(out.view()));
-  return out.take();
-}
-
-// §5.2.3.2 Generic address structure: one byte-wide I/O port.
-struct GenericAddress {
-  uint8_t space, bit_width, bit_offset, access_size;
-  le64 address;
-};
-static_assert(sizeof(GenericAddress) == 12);
-
-GenericAddress byte_port(uint16_t port) {
-  constexpr uint8_t kSystemIo = 1;
-  constexpr uint8_t kByteAccess = 1;
-  return {.space = kSystemIo, .bit_width = 8, .bit_offset = 0, .access_size = kByteAccess, .address = port};
-}
+using acpi::begin_table;
+using acpi::byte_port;
+using acpi::end_table;
+using acpi::GenericAddress;
 
 // §5.2.9. What stays zero describes hardware that a hardware-reduced platform has not.
 struct Fadt {
@@ -60,27 +35,43 @@ struct Fadt {
   GenericAddress sleep_control, sleep_status;
   uint8_t hypervisor_vendor[8];
 };
-static_assert(sizeof(Fadt) == 276 - kHeaderBytes);
+static_assert(sizeof(Fadt) == 276 - acpi::kHeaderBytes);
 
-Bytes build_fadt(const PlatformTables& platform, uint64_t dsdt_address) {
+void describe_pc(const PowerPorts& power, Fadt& fadt) {
   constexpr uint16_t kVgaAbsent = 1 << 2;
   constexpr uint16_t kCmosRtcAbsent = 1 << 5;  // else Linux polls one for seconds
   constexpr uint32_t kWbinvd = 1 << 0;
+  constexpr uint32_t kResetRegister = 1 << 10;
+  fadt.iapc_boot_arch = kVgaAbsent | kCmosRtcAbsent;
+  fadt.flags = fadt.flags.get() | kWbinvd | kResetRegister;
+  fadt.reset_reg = byte_port(power.reset);
+  fadt.reset_value = power.reset_value;
+  fadt.sleep_control = byte_port(power.sleep_control);
+  fadt.sleep_status = byte_port(power.sleep_status);
+}
+
+// §5.2.9.4. PSCI powers off and resets.
+void describe_arm(Fadt& fadt) {
+  constexpr uint16_t kPsci = 1 << 0;
+  constexpr uint16_t kPsciByHvc = 1 << 1;
+  fadt.arm_boot_arch = kPsci | kPsciByHvc;
+}
+
+Bytes build_fadt(const PlatformTables& platform, uint64_t dsdt_address) {
   constexpr uint32_t kNoFixedPowerButton = 1 << 4;
   constexpr uint32_t kNoFixedSleepButton = 1 << 5;
-  constexpr uint32_t kResetRegister = 1 << 10;
   constexpr uint32_t kHardwareReduced = 1 << 20;
 
   Fadt fadt{};
   fadt.dsdt = static_cast<uint32_t>(dsdt_address);
   fadt.x_dsdt = dsdt_address;
-  fadt.iapc_boot_arch = kVgaAbsent | kCmosRtcAbsent;
-  fadt.flags = kWbinvd | kNoFixedPowerButton | kNoFixedSleepButton | kResetRegister | kHardwareReduced;
-  fadt.reset_reg = byte_port(platform.power.reset);
-  fadt.reset_value = platform.power.reset_value;
+  fadt.flags = kNoFixedPowerButton | kNoFixedSleepButton | kHardwareReduced;
   fadt.minor_version = 3;
-  fadt.sleep_control = byte_port(platform.power.sleep_control);
-  fadt.sleep_status = byte_port(platform.power.sleep_status);
+  if (platform.arm) {
+    describe_arm(fadt);
+  } else {
+    describe_pc(platform.power, fadt);
+  }
 
   ByteWriter out = begin_table("FACP", 6);
   out.object(fadt);
@@ -157,9 +148,14 @@ Result<std::vector<AcpiTable>> build_acpi_tables(const PlatformTables& platform,
   dsdt.bytes(aml::encode(build_dsdt(platform)));
   const uint64_t dsdt_address = area.add("DSDT", end_table(std::move(dsdt)));
   const uint64_t fadt_address = area.add("FACP", build_fadt(platform, dsdt_address));
-  const uint64_t madt_address = area.add("APIC", build_madt(platform));
   ByteWriter xsdt = begin_table("XSDT", 1);
-  xsdt.u64(fadt_address).u64(madt_address);
+  xsdt.u64(fadt_address);
+  xsdt.u64(area.add("APIC", platform.arm ? acpi::build_arm_madt(platform) : build_madt(platform)));
+  if (platform.arm) {
+    xsdt.u64(area.add("GTDT", acpi::build_gtdt()));
+    if (platform.serial) xsdt.u64(area.add("SPCR", acpi::build_spcr(*platform.serial)));
+    if (platform.arm->gic.its) xsdt.u64(area.add("IORT", acpi::build_iort()));
+  }
   const uint64_t xsdt_address = area.add("XSDT", end_table(std::move(xsdt)));
   if (area.end() > end) {
     return std::unexpected(Error::invalid(

@@ -1,6 +1,7 @@
-// The ACPI tables of a machine without firmware: what Linux needs to find processors, interrupts and virtio-mmio
-// devices, and to power off. Spec:    ACPI 6.3, hardware-reduced (§4.1): FADT, MADT, DSDT, XSDT, RSDP. Missing: NUMA
-// (SRAT, SLIT), PCI (MCFG), CPU and memory hotplug objects, the ARM tables.
+// The ACPI tables: what Linux needs to find processors, interrupts and virtio-mmio devices, and to power off. A PC is
+// started with them directly; an Arm machine needs firmware for that (decision 0011).
+// Spec:    ACPI 6.3, hardware-reduced (§4.1): FADT, MADT, DSDT, XSDT, RSDP; on Arm GTDT, SPCR, IORT as well.
+// Missing: NUMA (SRAT, SLIT), PCI (MCFG), CPU and memory hotplug objects, PPTT.
 #pragma once
 
 #include <cstdint>

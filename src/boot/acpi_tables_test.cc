@@ -5,13 +5,16 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <cstring>
 
 #include "base/file.h"
+#include "boot/test_acpi_tables.h"
+#include "boot/test_arm64_platform.h"
 #include "boot/x86_layout.h"
 
 namespace strato::boot {
 namespace {
+
+using namespace testing;
 
 // Values that the tests below look for.
 PlatformTables small_platform() {
@@ -21,34 +24,6 @@ PlatformTables small_platform() {
   platform.serial = SerialPort{};
   platform.virtio_mmio = {{.base = 0xf010'0000, .gsi = 5, .uid = 0}, {.base = 0x80'0000'0000, .gsi = 6, .uid = 1}};
   return platform;
-}
-
-std::vector<AcpiTable> build(const PlatformTables& platform) {
-  Result<std::vector<AcpiTable>> tables = build_acpi_tables(platform, x86::kAcpiTables, x86::kAcpiRsdp, x86::kAcpiRsdp);
-  EXPECT_TRUE(tables.has_value());
-  return tables ? *std::move(tables) : std::vector<AcpiTable>();
-}
-
-const AcpiTable& find(const std::vector<AcpiTable>& tables, std::string_view signature) {
-  for (const AcpiTable& table : tables) {
-    if (table.signature == signature) return table;
-  }
-  ADD_FAILURE() << "no table " << signature;
-  return tables.front();
-}
-
-template <class T>
-auto field(const Bytes& bytes, size_t offset) {
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof(value));
-  return value.get();
-}
-unsigned byte_at(const Bytes& bytes, size_t offset) {
-  return std::to_integer<unsigned>(bytes[offset]);
-}
-
-std::string text_at(const Bytes& bytes, size_t offset, size_t len) {
-  return {reinterpret_cast<const char*>(bytes.data()) + offset, len};
 }
 
 TEST(AcpiTablesTest, EachHeaderHasSignatureLengthChecksumAndOemIds) {
@@ -158,8 +133,11 @@ TEST(AcpiTablesTest, DumpForIaslWhenAsked) {
   if (directory == nullptr) GTEST_SKIP() << "STRATO_DUMP_ACPI is not set";
   PlatformTables with_events = small_platform();
   with_events.event_device = EventDevice{.base = 0xf000'0000, .gsi = 7};
+  PlatformTables arm_with_events = arm_platform();
+  arm_with_events.event_device = EventDevice{.base = 0x908'0000, .gsi = 9};
   const std::pair<const char*, PlatformTables> platforms[] = {
-      {"small", small_platform()}, {"events", with_events}, {"largest", largest_platform()}};
+      {"small", small_platform()}, {"events", with_events},     {"largest", largest_platform()},
+      {"gicv3", arm_with_events},  {"gicv2", gicv2_platform()}, {"largest-arm", largest_arm_platform()}};
   for (const auto& [name, platform] : platforms) {
     for (const AcpiTable& table : build(platform)) {
       const std::string path = fmt::format("{}/{}.{}.dat", directory, name, table.signature);

@@ -225,8 +225,8 @@ TEST(BadInputTest, InitrdThatWouldLieOnTheKernelIsRefused) {
   const Result<BootEntry> entry = load(std::move(sources), ram, one_cpu());
   ASSERT_FALSE(entry.has_value());
   EXPECT_EQ(entry.error().text(),
-            "initrd 'i': 48234497 bytes do not fit into the guest's RAM between the kernel's end at 0x1200000 and "
-            "0x4000000 (64 MiB of RAM)");
+            "initrd 'i': 48234497 bytes do not fit into the guest's RAM above the kernel: 46 MiB from 0x1200000 to "
+            "0x4000000 are free");
 }
 
 TEST(BadInputTest, InitrdBiggerThanRamIsRefused) {
@@ -243,7 +243,7 @@ TEST(BadInputTest, InitrdLimitOfTheKernelHoldsEvenWhenRamWouldDo) {
                       ""};
   const Result<BootEntry> entry = load(std::move(sources), ram, one_cpu());
   ASSERT_FALSE(entry.has_value());
-  EXPECT_NE(entry.error().text().find("between the kernel's end at 0x1200000 and 0x1200000"), std::string::npos);
+  EXPECT_NE(entry.error().text().find("0 MiB from 0x1200000 to 0x1200000 are free"), std::string::npos);
 }
 
 TEST(BadInputTest, CommandLineOfOneCharacterTooManyIsRefused) {

@@ -61,29 +61,6 @@ struct ElfFile {
   std::vector<Segment> segments;
 };
 
-std::string_view machine_name(uint16_t machine) {
-  switch (machine) {
-    case 8:
-      return "MIPS";
-    case 20:
-      return "PowerPC";
-    case 21:
-      return "PowerPC64";
-    case 22:
-      return "S/390";
-    case 40:
-      return "ARM";
-    case 183:
-      return "AArch64";
-    case 243:
-      return "RISC-V";
-    case 258:
-      return "LoongArch";
-    default:
-      return "an unknown machine";
-  }
-}
-
 template <class Header, class ProgramHeader>
 Result<ElfFile> read_headers(const BootFile& file, uint64_t size_bytes, std::span<const std::byte> head) {
   if (head.size() < sizeof(Header)) {
@@ -95,9 +72,8 @@ Result<ElfFile> read_headers(const BootFile& file, uint64_t size_bytes, std::spa
   const uint16_t machine = header.machine.get();
   const bool is_64_bit = header.ident[4] == kClass64;
   if (machine != kMachineX86_64 && (is_64_bit || machine != kMachine386)) {
-    return std::unexpected(
-        file.error(fmt::format("is an ELF{} file for {} (machine {}), not for x86", is_64_bit ? 64 : 32,
-                               machine == kMachine386 ? "i386" : machine_name(machine), machine)));
+    return std::unexpected(file.error(fmt::format("is an ELF{} file for {} (machine {}), not for x86",
+                                                  is_64_bit ? 64 : 32, elf_machine_name(machine), machine)));
   }
   const size_t count = header.phnum.get();
   if (count == 0) return std::unexpected(file.error("ELF file without program headers: an object file, not a kernel"));
@@ -234,6 +210,33 @@ Result<> choose_entry(const BootFile& file, uint64_t size_bytes, const ElfFile& 
 }
 
 }  // namespace
+
+std::string_view elf_machine_name(uint16_t machine) {
+  switch (machine) {
+    case kMachine386:
+      return "i386";
+    case 8:
+      return "MIPS";
+    case 20:
+      return "PowerPC";
+    case 21:
+      return "PowerPC64";
+    case 22:
+      return "S/390";
+    case 40:
+      return "ARM";
+    case kMachineX86_64:
+      return "x86-64";
+    case 183:
+      return "AArch64";
+    case 243:
+      return "RISC-V";
+    case 258:
+      return "LoongArch";
+    default:
+      return "an unknown machine";
+  }
+}
 
 Result<KernelImage> probe_elf(const BootFile& file, uint64_t size_bytes, std::span<const std::byte> head) {
   constexpr size_t kIdentBytes = 16;

@@ -41,11 +41,6 @@ constexpr Signature kNonKernels[] = {
     {0, "#!"sv, "a script"},
 };
 
-bool has(std::span<const std::byte> head, size_t offset, std::string_view bytes) {
-  if (offset > head.size() || bytes.size() > head.size() - offset) return false;
-  return std::ranges::equal(head.subspan(offset, bytes.size()), std::as_bytes(std::span(bytes)));
-}
-
 bool is_text(std::byte byte) {
   const auto c = std::to_integer<uint8_t>(byte);
   return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t';
@@ -63,9 +58,14 @@ KernelImage flat_kernel(uint64_t size_bytes) {
 
 }  // namespace
 
+bool has_bytes(std::span<const std::byte> head, size_t offset, std::string_view bytes) {
+  if (offset > head.size() || bytes.size() > head.size() - offset) return false;
+  return std::ranges::equal(head.subspan(offset, bytes.size()), std::as_bytes(std::span(bytes)));
+}
+
 std::string_view known_non_kernel(std::span<const std::byte> head) {
   for (const Signature& signature : kNonKernels) {
-    if (has(head, signature.offset, signature.bytes)) return signature.meaning;
+    if (has_bytes(head, signature.offset, signature.bytes)) return signature.meaning;
   }
   constexpr size_t kSector = 512;
   const std::span<const std::byte> sector = head.first(std::min(head.size(), kSector));
@@ -87,11 +87,11 @@ Result<KernelImage> KernelImage::probe(const BootFile& file) {
   const std::span<std::byte> head = std::span(buffer).first(std::min<uint64_t>(size_bytes, buffer.size()));
   STRATO_TRY(file.read_exact(0, head));
 
-  if (has(head, 0,
-          "\x7f"
-          "ELF"))
+  if (has_bytes(head, 0,
+                "\x7f"
+                "ELF"))
     return probe_elf(file, size_bytes, head);
-  if (has(head, 0x202, "HdrS")) return probe_bzimage(file, size_bytes, head);
+  if (has_bytes(head, 0x202, "HdrS")) return probe_bzimage(file, size_bytes, head);
   if (const std::string_view what = known_non_kernel(head); !what.empty()) {
     return std::unexpected(file.error(fmt::format("is not a kernel for x86: found {}", what)));
   }

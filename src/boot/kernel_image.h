@@ -5,11 +5,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "boot/boot_file.h"
+#include "boot/boot_loading.h"
 #include "boot/byte_writer.h"
 #include "boot/x86_layout.h"
 #include "boot/x86_memory_map.h"
@@ -21,13 +23,6 @@ enum class KernelFormat : uint8_t {
   Pvh,      // ELF32 or ELF64 with a PVH note: entered in 32-bit mode
   Elf64,    // vmlinux: entered in 64-bit mode at its entry point
   Flat,     // vmlinux.bin: loaded and entered at 16 MiB in 64-bit mode
-};
-
-struct KernelSegment {
-  uint64_t file_offset = 0;
-  uint64_t address = 0;
-  uint64_t file_bytes = 0;
-  uint64_t memory_bytes = 0;  // >= file_bytes; the rest reads as zero
 };
 
 struct KernelImage {
@@ -53,6 +48,9 @@ Result<> check_placement(const KernelImage& image, const BootFile& file, const x
 inline constexpr size_t kKernelHeadBytes = 4096;
 Result<KernelImage> probe_bzimage(const BootFile& file, uint64_t size_bytes, std::span<const std::byte> head);
 Result<KernelImage> probe_elf(const BootFile& file, uint64_t size_bytes, std::span<const std::byte> head);
+// Whether `bytes` stand at `offset` of a file that begins with `head`.
+bool has_bytes(std::span<const std::byte> head, size_t offset, std::string_view bytes);
+std::string_view elf_machine_name(uint16_t machine);
 // What a file that begins with `head` plainly is instead of a kernel ("gzip data"); empty when it may be one.
 std::string_view known_non_kernel(std::span<const std::byte> head);
 

@@ -1,13 +1,13 @@
 #include "boot/linux_boot.h"
 
 #include <fmt/format.h>
-#include <sys/random.h>
 
 #include <algorithm>
 #include <array>
 
 #include "base/checked.h"
 #include "boot/acpi_tables.h"
+#include "boot/boot_loading.h"
 #include "boot/command_line.h"
 #include "boot/kernel_image.h"
 #include "boot/mp_table.h"
@@ -17,44 +17,10 @@
 namespace strato::boot {
 namespace {
 
-struct InitrdPlace {
-  uint64_t address = 0;
-  uint64_t size_bytes = 0;
-};
-
-Result<> put(const GuestMemory& memory, uint64_t address, std::span<const std::byte> bytes) {
-  if (!memory.load_bytes(GuestAddr(address), bytes)) {
-    return std::unexpected(Error::invalid(
-        fmt::format("boot tables: the guest has no memory for {} bytes at {:#x}", bytes.size(), address)));
-  }
-  return {};
-}
-
-// As high as the kernel takes it, on a page.
-Result<InitrdPlace> place_initrd(const BootFile& file, const KernelImage& kernel, const x86::RamLayout& ram) {
-  constexpr uint64_t kPage = 4096;
-  const uint64_t size_bytes = STRATO_TRY(file.size_bytes());
-  if (size_bytes == 0) return std::unexpected(file.error("the file is empty"));
-  const uint64_t top = std::min(ram.low_end, kernel.initrd_max + 1);
-  const uint64_t address = size_bytes <= top ? align_down(top - size_bytes, kPage) : 0;
-  if (address < std::max(kernel.memory_end, x86::kHighMemory)) {
-    return std::unexpected(file.error(fmt::format(
-        "{} bytes do not fit into the guest's RAM between the kernel's end at {:#x} and {:#x} ({} MiB of RAM)",
-        size_bytes, kernel.memory_end, top, ram.low_end / kMiB)));
-  }
-  return InitrdPlace{.address = address, .size_bytes = size_bytes};
-}
-
-Result<> load_kernel(const BootFile& file, const KernelImage& kernel, RamContents contents, const GuestMemory& memory) {
-  for (const KernelSegment& segment : kernel.segments) {
-    STRATO_TRY(memory.load_from_fd(file.fd(), segment.file_offset, GuestAddr(segment.address), segment.file_bytes,
-                                   file.name()));
-    if (contents == RamContents::Zero || segment.memory_bytes == segment.file_bytes) continue;
-    const GuestResult<> zeroed = memory.fill(GuestAddr(segment.address + segment.file_bytes),
-                                             segment.memory_bytes - segment.file_bytes, std::byte{0});
-    if (!zeroed) return std::unexpected(file.error(fmt::format("no RAM at {:#x}", segment.address)));
-  }
-  return {};
+Result<AddressRange> place_above_kernel(const BootFile& initrd, const KernelImage& kernel, const x86::RamLayout& ram) {
+  const uint64_t start = std::max(kernel.memory_end, x86::kHighMemory);
+  const uint64_t end = std::max(std::min(ram.low_end, kernel.initrd_max + 1), start);
+  return place_initrd(initrd, {.base = start, .size_bytes = end - start});
 }
 
 Result<> put_platform_tables(const PlatformTables& platform, const GuestMemory& memory) {
@@ -95,9 +61,7 @@ Result<BootEntry> put_pvh(const KernelImage& kernel, const x86::BootParams& para
 
 Result<BootEntry> put_linux64(const KernelImage& kernel, const x86::BootParams& params, const GuestMemory& memory) {
   std::array<std::byte, x86::kRngSeedBytes> seed;
-  if (::getrandom(seed.data(), seed.size(), 0) != static_cast<ssize_t>(seed.size())) {
-    return std::unexpected(Error::from_errno("getrandom"));
-  }
+  STRATO_TRY(fill_random(seed));
   BootEntry entry;
   entry.protocol = Linux64Entry{
       .entry = kernel.entry, .zero_page = x86::kZeroPage, .stack = x86::kBootStack, .page_tables = x86::kPageTables};
@@ -117,18 +81,20 @@ Result<BootEntry> load_linux(const BootSources& sources, const PlatformTables& p
   }
   const KernelImage kernel = STRATO_TRY(KernelImage::probe(sources.kernel));
   STRATO_TRY(check_placement(kernel, sources.kernel, ram));
-  InitrdPlace initrd;
+  AddressRange initrd;
   if (sources.initrd) {
-    initrd = STRATO_TRY(place_initrd(*sources.initrd, kernel, ram));
+    initrd = STRATO_TRY(place_above_kernel(*sources.initrd, kernel, ram));
   }
   const uint64_t line_max = std::min(kernel.command_line_max, x86::kCommandLineEnd - x86::kCommandLine - 1);
   const std::span<const VirtioMmioWindow> windows =
       platform.virtio_cmdline ? std::span(platform.virtio_mmio) : std::span<const VirtioMmioWindow>();
   const std::string line = STRATO_TRY(build_command_line(sources.command_line, windows, line_max));
 
-  STRATO_TRY(load_kernel(sources.kernel, kernel, contents, memory));
+  for (const KernelSegment& segment : kernel.segments) {
+    STRATO_TRY(load_segment(sources.kernel, segment, contents, memory));
+  }
   if (sources.initrd) {
-    STRATO_TRY(memory.load_from_fd(sources.initrd->fd(), 0, GuestAddr(initrd.address), initrd.size_bytes,
+    STRATO_TRY(memory.load_from_fd(sources.initrd->fd(), 0, GuestAddr(initrd.base), initrd.size_bytes,
                                    sources.initrd->name()));
   }
   STRATO_TRY(put(memory, x86::kCommandLine, std::as_bytes(std::span(line.c_str(), line.size() + 1))));
@@ -136,7 +102,7 @@ Result<BootEntry> load_linux(const BootSources& sources, const PlatformTables& p
 
   const std::vector<x86::MemoryRange> map = x86::memory_map(ram);
   const x86::BootParams params{.memory_map = map,
-                               .initrd_address = initrd.address,
+                               .initrd_address = initrd.base,
                                .initrd_bytes = initrd.size_bytes,
                                .rsdp_address = platform.acpi ? x86::kAcpiRsdp : 0};
   return kernel.format == KernelFormat::Pvh ? put_pvh(kernel, params, memory) : put_linux64(kernel, params, memory);

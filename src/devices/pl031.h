@@ -1,10 +1,9 @@
 // pl031: Arm's real-time clock with an alarm, which runs on the host's wall clock.
 // Spec:    ARM PrimeCell Real Time Clock (PL031), DDI 0224. Missing: stopping the clock (the control register always
-// says
-//          that it runs), the test registers. The seconds are the host's: setting the time does not begin a new one.
+//          says that it runs), the test registers. The seconds are the host's: setting the time does not begin a new
+//          one.
 // Threads: registers on any vCPU thread, under mutex_; the alarm's timer, and all the rest, on the loop. No lock is
-// held
-//          while calling the interrupt line.
+//          held while calling the interrupt line.
 // Limits:  one closure waits at the loop, however often a guest sets its alarm. The host's clock is looked at once a
 //          minute while an alarm is set, as it can be turned and can run on while the host sleeps.
 #pragma once
