@@ -1,18 +1,18 @@
-// virtio_rng: asks a virtio-rng device on virtio-mmio for random bytes, twice, by interrupts. Prints `device=BASE GSI
-// ID`, `features=`, `asked=N` when a request is out, `bytes.N=LENGTH HEX` when it was answered, `interrupts=`,
+// virtio_rng: asks a virtio-rng device on virtio-mmio for random bytes, twice, by interrupts. Prints `device=BASE
+// INTERRUPT ID`, `features=`, `asked=N` when a request is out, `bytes.N=LENGTH HEX` when it was answered, `interrupts=`,
 // `rng=end`.
 // Words: bytes=N (64; at most 1024); end=reset (instead of power-off); bad=CASE: what a hostile driver does first (see
 // kCases); the device is then reset and has to give bytes as to any other. What the driver sees of its fault is
 // `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
-#include "lib/apic.h"
+#include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/power.h"
 #include "lib/processors.h"
 #include "lib/scribbler.h"
 #include "lib/serial.h"
+#include "lib/timer.h"
 #include "lib/virtio_mmio.h"
 #include "lib/virtqueue.h"
 
@@ -22,7 +22,6 @@ namespace {
 
 using V = VirtioMmio;
 
-constexpr uint32_t kVector = 33;
 constexpr uint32_t kWaitNs = 200'000'000;
 constexpr uint32_t kTableEntries = 1024;
 
@@ -128,7 +127,7 @@ uint64_t queue_32769() {
   return queue_of(32769);
 }
 uint64_t ring_outside() {
-  return queue_of(8, 0xd0000000);
+  return queue_of(8, kHole);
 }
 uint64_t ring_on_device() {
   return queue_of(8, device.base);
@@ -160,7 +159,7 @@ uint64_t avail_jump() {
 }
 uint64_t hole() {
   start();
-  ring.set(0, 0xd0000000, 16, kDescWrite);
+  ring.set(0, kHole, 16, kDescWrite);
   return submit_and_wait(0);
 }
 uint64_t on_mmio() {
@@ -200,7 +199,7 @@ uint64_t indirect(uint32_t last) {
   start(kVirtioIndirect);
   for (uint32_t i = 0; i < kTableEntries; i++) {
     const bool at_end = i + 1 == kTableEntries;
-    table[i] = ring.table_entry(0x2000000, at_end ? last : kPiece,
+    table[i] = ring.table_entry(kSpareRam, at_end ? last : kPiece,
                                 static_cast<uint16_t>(at_end ? kDescWrite : kDescWrite | kDescNext),
                                 static_cast<uint16_t>(i + 1));
   }
@@ -396,18 +395,17 @@ extern "C" void guest_start_ap(uint32_t) {
 }
 
 void guest_main() {
-  init_apic(false);
+  init_interrupt_controller();
   device = find_virtio_mmio();
   if (device.base == 0) return;
   be_bad(device, kCases);
 
-  set_handler(kVector, on_device);
-  route_pin(device.gsi, kVector, apic_id());
+  connect_interrupt(device.interrupt, on_device);
   start();
   const auto bytes = static_cast<uint32_t>(word_number("bytes", 64));
   ask(1, bytes);
   ask(2, bytes);
   print_line("interrupts=", uint64_t{interrupts});
   print_line("rng=end");
-  if (word_value("end") == "reset") write_reset_register();
+  if (word_value("end") == "reset") request_reset();
 }
