@@ -63,20 +63,22 @@ uint64_t submit_and_wait(uint16_t head) {
 // --- what a hostile driver does; each returns something to print
 
 uint64_t widths() {
+  const uint64_t base = any_alignment(device.base);
   uint64_t seen = 0;
   constexpr uint64_t kRegisters[] = {V::kMagic, V::kDeviceId, V::kStatus, V::kQueueNotify, 0x02, 0x71};
   for (const uint64_t reg : kRegisters) {
-    seen |= mmio_read<uint8_t>(device.base + reg) | mmio_read<uint16_t>(device.base + reg) |
-            mmio_read<uint64_t>(device.base + reg);
-    mmio_write<uint8_t>(device.base + reg, 0xff);
-    mmio_write<uint16_t>(device.base + reg, 0xffff);
-    mmio_write<uint64_t>(device.base + reg, ~uint64_t{0});
+    seen |= mmio_read<uint8_t>(base + reg) | mmio_read<uint16_t>(base + reg) |
+            mmio_read<uint64_t>(base + reg);
+    mmio_write<uint8_t>(base + reg, 0xff);
+    mmio_write<uint16_t>(base + reg, 0xffff);
+    mmio_write<uint64_t>(base + reg, ~uint64_t{0});
   }
-  return seen | mmio_read<uint32_t>(device.base + 2);
+  return seen | mmio_read<uint32_t>(base + 2);
 }
 uint64_t beyond() {  // half in the window
-  mmio_write<uint64_t>(device.base + 0x1fc, 0);
-  return mmio_read<uint64_t>(device.base + 0x1fc);
+  const uint64_t base = any_alignment(device.base);
+  mmio_write<uint64_t>(base + 0x1fc, 0);
+  return mmio_read<uint64_t>(base + 0x1fc);
 }
 uint64_t late_features() {
   device.negotiate(kVirtioVersion1);

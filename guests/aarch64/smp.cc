@@ -35,19 +35,18 @@ Local& own() {
 void on_sgi() {
   own().sgis = own().sgis + 1;
 }
+uint64_t patience() {
+  return word_number("wait-ms", 10000) * GUEST_READ_REGISTER(cntfrq_el0) / 1000;
+}
+
+// Once more when it is too late, for those that sleep until something comes.
 void on_timer() {
-  GUEST_WRITE_REGISTER(cntv_ctl_el0, 0);
+  GUEST_WRITE_REGISTER(cntv_cval_el0, counter() + patience());
   own().ticks = own().ticks + 1;
 }
 
 uint32_t count_online() {
   return __atomic_load_n(&online, __ATOMIC_ACQUIRE);
-}
-
-// The timer wakes those that wait for something that does not come.
-void sleep_until(uint64_t ticks) {
-  GUEST_WRITE_REGISTER(cntv_cval_el0, ticks);
-  GUEST_WRITE_REGISTER(cntv_ctl_el0, 1);
 }
 
 // Until both interrupts have been here.
@@ -58,14 +57,14 @@ void take_interrupts() {
   connect_interrupt(machine().timer_interrupt, on_timer);
   Local& local = own();
   local.id = mpidr();
-  sleep_until(counter() + kTimerTicks);
+  GUEST_WRITE_REGISTER(cntv_cval_el0, counter() + kTimerTicks);
+  GUEST_WRITE_REGISTER(cntv_ctl_el0, 1);
   store_barrier();
   local.waits = true;
   if (processor_index() == 0) send_sgi(local.id, kSgi);
-  enable_interrupts();
-  const uint64_t patience = word_number("wait-ms", 10000) * GUEST_READ_REGISTER(cntfrq_el0) / 1000;
-  for (const uint64_t end = counter() + patience; (local.sgis == 0 || local.ticks == 0) && counter() < end;) pause();
-  disable_interrupts();
+  const uint64_t end = counter() + patience();
+  while ((local.sgis == 0 || local.ticks == 0) && counter() < end) wait_for_interrupt();
+  GUEST_WRITE_REGISTER(cntv_ctl_el0, 0);
   print_line("cpu=", processor_index(), " mpidr=", Hex{local.id}, " sgi=", uint64_t{local.sgis},
              " timer=", uint64_t{local.ticks});
   __atomic_fetch_add(&online, 1, __ATOMIC_RELEASE);

@@ -98,6 +98,11 @@ inline void report_progress(uint8_t stage) {
   mmio_write<uint8_t>(0x09030000, stage);
 }
 
+// Where a device may be accessed without regard to alignment: as device memory the processor refuses that itself.
+inline uint64_t any_alignment(uint64_t device) {
+  return uint64_t{511} << 30 | device;
+}
+
 // Nothing lies here, unless there is more than 2 GiB of RAM. Mapped as memory.
 inline constexpr uint64_t kHole = 0xd0000000;
 // Nothing lies here either: between the devices of the board and the virtio-mmio windows. Mapped as device.

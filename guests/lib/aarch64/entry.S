@@ -68,7 +68,8 @@ ap_entry:
     b 1b
 
 enable_mmu:
-    mov x1, #0xff04             /* MAIR: 0 is Device-nGnRE, 1 is Normal write-back */
+    mov x1, #0xff04             /* MAIR: 0 is Device-nGnRE, 1 is Normal write-back, 2 is Normal non-cacheable */
+    movk x1, #0x0044, lsl #16
     msr mair_el1, x1
     mov x1, #0x3519             /* TCR: 39 bits, walks write-back and inner shareable, 4 KiB granule */
     movk x1, #0x0080, lsl #16   /* EPD1 */
@@ -155,7 +156,10 @@ vector_common:
     add sp, sp, #FRAME
     eret
 
-/* One to one, in blocks of 1 GiB: the first one and the one at 256 GiB (further redistributors) are devices, the others memory. */
+/*
+ * One to one, in blocks of 1 GiB: the first one and the one at 256 GiB (further redistributors) are devices, the others memory.
+ * The last one shows the first once more, as memory, for accesses that device memory does not allow: any_alignment() of cpu.h.
+ */
     .section .rodata.translation, "a"
     .balign 4096
 translation_table:
@@ -163,6 +167,8 @@ translation_table:
     .rept 512
     .if (block == 0) || (block == 256)
     .quad (block << 30) + 0x0060000000000401    /* Device; AF, never executed */
+    .elseif block == 511
+    .quad 0x0060000000000409    /* Normal non-cacheable; AF, never executed */
     .else
     .quad (block << 30) + 0x0000000000000705    /* Normal, inner shareable; AF */
     .endif

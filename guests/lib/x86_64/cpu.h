@@ -104,6 +104,11 @@ inline void report_progress(uint8_t stage) {
   out8(0x680, stage);
 }
 
+// Where a device may be accessed without regard to alignment.
+inline uint64_t any_alignment(uint64_t device) {
+  return device;
+}
+
 // Nothing lies here: between RAM's lower part (ends at 3 GiB) and the virtio-mmio window.
 inline constexpr uint64_t kHole = 0xd0000000;
 // 4 MiB of RAM that nobody uses, if there are 64 MiB.
