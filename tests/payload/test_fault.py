@@ -44,8 +44,9 @@ AARCH64 = {
     "ram.read32.before_end": 0x22222222,
 }
 EXPECTED = {"x86_64": X86_64, "aarch64": AARCH64}[architecture()]
-# What the guest cannot get past otherwise: the end of a string instruction; the processor's own alignment fault.
-ALSO = {"x86_64": {"pio.outs": "done", "mmio.or": "done"}, "aarch64": {"mmio.device_unaligned": "abort 0x96000021"}}[architecture()]
+# What else it gets past: string instructions; the processor's own alignment fault, which an emulated one may not know.
+ALSO = {"x86_64": {"pio.outs": {"done"}, "mmio.or": {"done"}},
+        "aarch64": {"mmio.device_unaligned": {"abort 0x96000021", "0xffffffff"}}}[architecture()]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_absent_addresses_read_as_ones(results, case):
 
 
 def test_the_guest_reaches_its_end(results):
-    assert {key: results[key] for key in ALSO} == ALSO
+    assert all(results[key] in expected for key, expected in ALSO.items())
     assert results["fault"] == "end"
 
 

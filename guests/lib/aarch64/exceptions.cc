@@ -41,7 +41,7 @@ extern "C" void on_vector(Frame* frame, uint64_t vector) {
     return;
   }
   if (vector == kSynchronous && catching) {
-    caught = {true, frame->esr, frame->far};
+    caught = {true, static_cast<uint32_t>(frame->esr), frame->far};  // Linux 6.1 extends the sign of what it injects
     frame->elr += 4;
     return;
   }
@@ -51,7 +51,7 @@ extern "C" void on_vector(Frame* frame, uint64_t vector) {
   print(" vector=");
   print(vector);
   print(" esr=");
-  print(Hex{frame->esr});
+  print(Hex{static_cast<uint32_t>(frame->esr)});
   print(" elr=");
   print(Hex{frame->elr});
   print(" far=");

@@ -12,11 +12,8 @@ struct Frame {
 
 struct Caught {
   bool any = false;
-  uint64_t esr = 0;
+  uint32_t esr = 0;
   uint64_t far = 0;
-
-  uint32_t exception_class() const { return static_cast<uint32_t>(esr >> 26) & 0x3f; }
-  uint32_t fault_status() const { return static_cast<uint32_t>(esr) & 0x3f; }
 };
 
 // Between the two, synchronous exceptions are noted (the last one is returned) instead of ending the machine. Processor
