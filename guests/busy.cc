@@ -1,6 +1,6 @@
 // busy: drives a virtio-blk, a virtio-rng and a virtio-console device, without end and by polling. One byte on the
-// serial port when it begins; then each round writes and reads kBatch places of the disk, flushes it, draws entropy, and puts a
-// line of kLine bytes, ended by the round, on the console: its output tells how much was done.
+// serial port when it begins; then each round writes and reads kBatch places of the disk, flushes it, draws entropy,
+// and puts a line of kLine bytes, ended by the round, on the console: its output tells how much was done.
 #include "lib/interrupts.h"
 #include "lib/serial.h"
 #include "lib/timer.h"

@@ -1,7 +1,7 @@
 // ending: prints `ending=WORD`, then ends as the first of these words on the command line says:
-//   poweroff (also without any word) | reset (ACPI reset register, PSCI SYSTEM_RESET) | hlt (sleeps for ever, interrupts
-//   off) | spin (busy for ever) | exception (prints it, powers off: x86_64 divides by zero, aarch64 has an undefined
-//   instruction); on x86_64: kbc (0xFE to port 0x64) | cf9 (0x06 to port 0xCF9) | triple
+//   poweroff (also without any word) | reset (ACPI reset register, PSCI SYSTEM_RESET) | hlt (sleeps for ever,
+//   interrupts off) | spin (busy for ever) | exception (prints it, powers off: x86_64 divides by zero, aarch64 has an
+//   undefined instruction); on x86_64: kbc (0xFE to port 0x64) | cf9 (0x06 to port 0xCF9) | triple
 // `ending=survived` means that the machine went on.
 #include "cpu.h"
 #include "lib/boot_info.h"

@@ -4,13 +4,13 @@
 // RAM; 'q' powers off.
 // Words: mode=periodic (default) | oneshot | deadline: of the local APIC; aarch64 has `virtual` alone; period-ms=N;
 // x2apic.
+#include "lib/timer.h"
 #include "cpu.h"
 #include "lib/boot_info.h"
 #include "lib/interrupts.h"
 #include "lib/power.h"
 #include "lib/processors.h"
 #include "lib/serial.h"
-#include "lib/timer.h"
 
 using namespace guest;
 
@@ -44,8 +44,8 @@ void answer_input() {
       print_line("timer=end tick=", uint64_t{ticks});
       power_off();
     }
-    print_line("state tick=", uint64_t{ticks}, " ram=", Hex{pattern_sum()}, " ", kProcessorIdName, "=",
-               processor_id(), " clock=", clock_ns());
+    print_line("state tick=", uint64_t{ticks}, " ram=", Hex{pattern_sum()}, " ", kProcessorIdName, "=", processor_id(),
+               " clock=", clock_ns());
   }
 }
 

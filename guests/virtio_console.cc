@@ -1,8 +1,8 @@
 // virtio_console: drives a virtio-console device, by interrupts: a single console, or up to 4 ports with MULTIPORT.
-// Prints `device=BASE INTERRUPT ID`, `features=`, `config=COLUMNSxROWS PORTS`; of each port what it is told: `port.N=add`,
-// `port.N=console`, `port.N=name NAME`, `port.N=size COLUMNSxROWS`, `port.N=open 0|1`; then `console=ready`.
-// mode=echo (default): sends back what comes, on each port, until "quit\n" comes in a buffer of its own.
-// mode=stream: on port=N (1) sends bytes=N (1 MiB) of a pattern while it checks as many that come; prints
+// Prints `device=BASE INTERRUPT ID`, `features=`, `config=COLUMNSxROWS PORTS`; of each port what it is told:
+// `port.N=add`, `port.N=console`, `port.N=name NAME`, `port.N=size COLUMNSxROWS`, `port.N=open 0|1`; then
+// `console=ready`. mode=echo (default): sends back what comes, on each port, until "quit\n" comes in a buffer of its
+// own. mode=stream: on port=N (1) sends bytes=N (1 MiB) of a pattern while it checks as many that come; prints
 //   `stream.in=COUNT`, `stream.out=COUNT` or `stream.bad=POSITION`. hold: gives no buffer for what comes before a key
 //   is pressed on the serial port.
 // mode=emergency: writes "help\n" by emergency writes before anything else, and ends.

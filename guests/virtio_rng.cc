@@ -1,9 +1,8 @@
 // virtio_rng: asks a virtio-rng device on virtio-mmio for random bytes, twice, by interrupts. Prints `device=BASE
-// INTERRUPT ID`, `features=`, `asked=N` when a request is out, `bytes.N=LENGTH HEX` when it was answered, `interrupts=`,
-// `rng=end`.
-// Words: bytes=N (64; at most 1024); end=reset (instead of power-off); bad=CASE: what a hostile driver does first (see
-// kCases); the device is then reset and has to give bytes as to any other. What the driver sees of its fault is
-// `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
+// INTERRUPT ID`, `features=`, `asked=N` when a request is out, `bytes.N=LENGTH HEX` when it was answered,
+// `interrupts=`, `rng=end`. Words: bytes=N (64; at most 1024); end=reset (instead of power-off); bad=CASE: what a
+// hostile driver does first (see kCases); the device is then reset and has to give bytes as to any other. What the
+// driver sees of its fault is `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
 #include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
@@ -67,8 +66,7 @@ uint64_t widths() {
   uint64_t seen = 0;
   constexpr uint64_t kRegisters[] = {V::kMagic, V::kDeviceId, V::kStatus, V::kQueueNotify, 0x02, 0x71};
   for (const uint64_t reg : kRegisters) {
-    seen |= mmio_read<uint8_t>(base + reg) | mmio_read<uint16_t>(base + reg) |
-            mmio_read<uint64_t>(base + reg);
+    seen |= mmio_read<uint8_t>(base + reg) | mmio_read<uint16_t>(base + reg) | mmio_read<uint64_t>(base + reg);
     mmio_write<uint8_t>(base + reg, 0xff);
     mmio_write<uint16_t>(base + reg, 0xffff);
     mmio_write<uint64_t>(base + reg, ~uint64_t{0});

@@ -15,8 +15,20 @@ using namespace guest;
 
 namespace {
 
-enum Its : uint64_t { kControl = 0x00, kType = 0x08, kCommandBase = 0x80, kWrite = 0x88, kRead = 0x90, kTables = 0x100 };
-enum Redistributor : uint64_t { kRedistributorControl = 0x00, kRedistributorType = 0x08, kConfigurations = 0x70, kPending = 0x78 };
+enum Its : uint64_t {
+  kControl = 0x00,
+  kType = 0x08,
+  kCommandBase = 0x80,
+  kWrite = 0x88,
+  kRead = 0x90,
+  kTables = 0x100
+};
+enum Redistributor : uint64_t {
+  kRedistributorControl = 0x00,
+  kRedistributorType = 0x08,
+  kConfigurations = 0x70,
+  kPending = 0x78
+};
 enum Command : uint64_t { kInt = 0x03, kSync = 0x05, kMapd = 0x08, kMapc = 0x09, kMapti = 0x0a, kInv = 0x0c };
 
 constexpr uint64_t kDoorbell = 0x10040;
@@ -87,7 +99,8 @@ void give_tables() {
     }
     if (kind == 4) mmio_write<uint64_t>(place, kValid | kTableAttributes | kPagesOf64Kib | address(collection_table));
   }
-  mmio_write<uint64_t>(its + kCommandBase, kValid | kTableAttributes | address(commands) | (sizeof(commands) / 4096 - 1));
+  mmio_write<uint64_t>(its + kCommandBase,
+                       kValid | kTableAttributes | address(commands) | (sizeof(commands) / 4096 - 1));
   mmio_write<uint64_t>(its + kWrite, 0);
   mmio_write<uint32_t>(its + kControl, 1);
 }

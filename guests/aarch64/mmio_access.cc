@@ -17,16 +17,16 @@ uint64_t writable() {
 }
 
 // Each is one instruction on the device, so that it alone is left out when it faults. x1: the address; x2, x3: data.
-#define GUEST_ACCESS(name, instruction)                                              \
-  uint64_t name(uint64_t address) {                                                  \
-    register uint64_t x1 asm("x1") = address;                                        \
-    register uint64_t x2 asm("x2") = 0;                                              \
-    register uint64_t x3 asm("x3") = 0;                                              \
-    asm volatile(".arch_extension simd\n" instruction "\n.arch_extension nosimd\n"   \
-                 : "+r"(x1), "+r"(x2), "+r"(x3)                                      \
-                 :                                                                   \
-                 : "x4", "memory");                                                  \
-    return x2;                                                                       \
+#define GUEST_ACCESS(name, instruction)                                            \
+  uint64_t name(uint64_t address) {                                                \
+    register uint64_t x1 asm("x1") = address;                                      \
+    register uint64_t x2 asm("x2") = 0;                                            \
+    register uint64_t x3 asm("x3") = 0;                                            \
+    asm volatile(".arch_extension simd\n" instruction "\n.arch_extension nosimd\n" \
+                 : "+r"(x1), "+r"(x2), "+r"(x3)                                    \
+                 :                                                                 \
+                 : "x4", "memory");                                                \
+    return x2;                                                                     \
   }
 #define GUEST_SIMD_READ(name, instruction) GUEST_ACCESS(name, "movi v0.2d, #0\n" instruction "\nfmov x2, d0")
 

@@ -1,9 +1,9 @@
 // report: prints what a guest sees, one `key=value` a line, then powers off. `report=end` is the last line.
-//   entry, boot.address, memmap.N=START SIZE TYPE, probe.N (top of RAM range N is writable memory), cmdline, initrd.size,
-//   initrd.address, initrd.sum, seed.kaslr, seed.rng (its first 8 bytes), midr, mpidr, id.REGISTER, fdt.compatible,
-//   fdt.cpus, psci=METHOD VERSION, gic=VERSION, gic.distributor, gic.redistributor.N=BASE SIZE, its, uart=BASE
-//   INTERRUPT, rtc=BASE INTERRUPT SECONDS, virtio.N=BASE INTERRUPT edge|level DEVICE-ID, pvtime (of stolen time),
-//   timer.frequency, timer.interrupt, timer.ticks, second=MPIDR (of the second processor, once it runs),
+//   entry, boot.address, memmap.N=START SIZE TYPE, probe.N (top of RAM range N is writable memory), cmdline,
+//   initrd.size, initrd.address, initrd.sum, seed.kaslr, seed.rng (its first 8 bytes), midr, mpidr, id.REGISTER,
+//   fdt.compatible, fdt.cpus, psci=METHOD VERSION, gic=VERSION, gic.distributor, gic.redistributor.N=BASE SIZE, its,
+//   uart=BASE INTERRUPT, rtc=BASE INTERRUPT SECONDS, virtio.N=BASE INTERRUPT edge|level DEVICE-ID, pvtime (of stolen
+//   time), timer.frequency, timer.interrupt, timer.ticks, second=MPIDR (of the second processor, once it runs),
 //   mmio.absent=VALUE
 // Words: no-probe (do not write to RAM).
 #include "cpu.h"

@@ -1,4 +1,5 @@
-// The first serial port (COM1, PL011), and lines of text. Text{} keeps the length: command lines and ACPI signatures have no NUL.
+// The first serial port (COM1, PL011), and lines of text. Text{} keeps the length: command lines and ACPI signatures
+// have no NUL.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -48,7 +48,8 @@ struct VirtioMmio {
   void negotiate(uint64_t features) const;
 };
 
-// The first device that the command line (virtio_mmio.device=) or the devicetree names; prints what print_device() does.
+// The first device that the command line (virtio_mmio.device=) or the devicetree names; prints what print_device()
+// does.
 VirtioMmio find_virtio_mmio();
 // The device of a microvm's window, its interrupt unknown on x86. Base 0: there is none.
 VirtioMmio virtio_mmio_in_window(uint32_t window);

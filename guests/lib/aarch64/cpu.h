@@ -52,11 +52,11 @@ T at(uint64_t base, uint64_t offset) {
 }
 
 // `name`: as the assembler knows it, or s3_0_c12_c12_0 and the like.
-#define GUEST_READ_REGISTER(name)                       \
-  ({                                                    \
-    uint64_t register_value;                            \
+#define GUEST_READ_REGISTER(name)                          \
+  ({                                                       \
+    uint64_t register_value;                               \
     asm volatile("mrs %0, " #name : "=r"(register_value)); \
-    register_value;                                     \
+    register_value;                                        \
   })
 #define GUEST_WRITE_REGISTER(name, value) asm volatile("msr " #name ", %0; isb" ::"r"(uint64_t{value}) : "memory")
 

@@ -1,5 +1,5 @@
-// A devicetree blob, read only as far as the guests need it; the loader is trusted. Spec: Devicetree Specification v0.4,
-// chapters 2 and 5.
+// A devicetree blob, read only as far as the guests need it; the loader is trusted. Spec: Devicetree Specification
+// v0.4, chapters 2 and 5.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@ struct FdtProperty {
   uint32_t cell(uint32_t index) const;
   uint64_t number() const;  // of one cell or two
   uint64_t cells(uint32_t first, uint32_t count) const;
-  Text text() const;                  // up to its first NUL
+  Text text() const;                   // up to its first NUL
   bool has_string(Text wanted) const;  // as one of a list
 };
 

@@ -91,7 +91,8 @@ inline void wait_for_interrupt() {
   for (;;) asm volatile("cli; hlt");
 }
 
-// Between stores, or loads, of memory that a device reads and writes as well. x86 keeps their order; the compiler has to.
+// Between stores, or loads, of memory that a device reads and writes as well. x86 keeps their order; the compiler has
+// to.
 inline void store_barrier() {
   asm volatile("" ::: "memory");
 }

@@ -19,7 +19,8 @@ VirtioMmio find_virtio_mmio() {
     const char c = value.data[i];
     found.base = found.base * 16 + static_cast<uint64_t>(c <= '9' ? c - '0' : c - 'a' + 10);
   }
-  for (i++; i < value.size; i++) found.interrupt.number = found.interrupt.number * 10 + static_cast<uint32_t>(value.data[i] - '0');
+  for (i++; i < value.size; i++)
+    found.interrupt.number = found.interrupt.number * 10 + static_cast<uint32_t>(value.data[i] - '0');
   print_device(found);
   return found;
 }
