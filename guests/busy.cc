@@ -1,8 +1,9 @@
-// busy: drives a virtio-blk, a virtio-rng and a virtio-console device, without end and by polling. One byte on COM1
-// when it begins; then each round writes and reads kBatch places of the disk, flushes it, draws entropy, and puts a
-// line of kLine bytes, ended by the round, on the console: its output tells how much was done.
-#include "lib/apic.h"
+// busy: drives a virtio-blk, a virtio-rng and a virtio-console device, without end and by polling. One byte on the
+// serial port when it begins; then each round writes and reads kBatch places of the disk, flushes it, draws entropy,
+// and puts a line of kLine bytes, ended by the round, on the console: its output tells how much was done.
+#include "lib/interrupts.h"
 #include "lib/serial.h"
+#include "lib/timer.h"
 #include "lib/virtio_mmio.h"
 #include "lib/virtqueue.h"
 
@@ -107,7 +108,7 @@ void put_line(uint64_t round) {
 }  // namespace
 
 void guest_main() {
-  init_apic(false);
+  init_interrupt_controller();
   find_devices();
   if (blk.base == 0 || rng.base == 0 || console.base == 0) {
     print_line("busy: a device is missing");

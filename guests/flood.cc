@@ -1,12 +1,11 @@
 // flood: writes `bytes=N` bytes (default 1 MiB) to the serial port, then `flood=end` and power-off. The bytes are lines
 // of 63 characters: the line's number in 8 digits, then dots.
-//   mode=string (default): `rep outsb` without looking at the line status, as fast as the CPU goes; mode=polled: as a
-//   driver does. repeat: starts again for ever.
-// With the word `echo` instead: prints `echo=ready` and sends back each byte received, by interrupt 4, until Ctrl-D;
+//   mode=string (default): without looking at the line status, as fast as the CPU goes (x86_64: `rep outsb`);
+//   mode=polled: as a driver does. repeat: starts again for ever.
+// With the word `echo` instead: prints `echo=ready` and sends back each byte received, by interrupts, until Ctrl-D;
 // then `echo=end`.
-#include "lib/apic.h"
+#include "cpu.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/serial.h"
 
@@ -14,7 +13,6 @@ using namespace guest;
 
 namespace {
 
-constexpr uint32_t kSerialVector = 0x24;
 constexpr size_t kLine = 64;
 constexpr size_t kBlock = 32 * kLine;
 constexpr uint8_t kEndOfInput = 0x04;
@@ -32,12 +30,6 @@ void fill_block(uint64_t first_line) {
   }
 }
 
-void write_string(Text text) {
-  const char* from = text.data;
-  uint64_t count = text.size;
-  asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(kCom1) : "memory");
-}
-
 void flood(uint64_t bytes, bool polled) {
   for (uint64_t done = 0; done < bytes; done += kBlock) {
     fill_block(done / kLine);
@@ -45,7 +37,7 @@ void flood(uint64_t bytes, bool polled) {
     if (polled) {
       serial_write(text);
     } else {
-      write_string(text);
+      serial_flood(text);
     }
   }
 }
@@ -55,17 +47,14 @@ void on_serial() {
 }
 
 void echo() {
-  init_apic(false);
-  set_handler(kSerialVector, on_serial);
-  route_pin(4, kSerialVector, apic_id());
-  out8(kCom1 + 4, 0x08);
-  out8(kCom1 + 1, 0x01);
+  init_interrupt_controller();
+  serial_listen(on_serial);
   print_line("echo=ready");
   for (;;) {
     if (!input) wait_for_interrupt();
     input = false;
-    while ((in8(kCom1 + 5) & 1) != 0) {
-      const char byte = static_cast<char>(in8(kCom1));
+    while (serial_has_input()) {
+      const char byte = static_cast<char>(serial_read());
       if (byte == kEndOfInput) {
         print_line("echo=end");
         return;

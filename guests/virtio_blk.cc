@@ -1,4 +1,4 @@
-// virtio_blk: drives a virtio-blk device on virtio-mmio, by interrupts. Prints `device=BASE GSI ID`, `features=`,
+// virtio_blk: drives a virtio-blk device on virtio-mmio, by interrupts. Prints `device=BASE INTERRUPT ID`, `features=`,
 // `capacity=SECTORS`, `id=SERIAL`, then the status of each request, and `blk=end`.
 // Words: bad=CASE: what a hostile driver does first (see kCases); the device is then reset and has to work as for any
 // other driver. What the driver sees of its fault is `bad=CASE STATUS VALUE`.
@@ -6,15 +6,15 @@
 // work=N: instead writes N batches of kBatch sectors, each a pattern that names sector and batch, flushes after each,
 // prints `done=BATCH` and reads all back at the end: `verify=WRONG` sectors, `errors=N` requests that failed.
 // resize: waits for a configuration interrupt and prints `resized=SECTORS`. end=reset: instead of power-off.
-#include "lib/apic.h"
+#include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/power.h"
 #include "lib/processors.h"
 #include "lib/scribbler.h"
 #include "lib/serial.h"
+#include "lib/timer.h"
 #include "lib/virtio_mmio.h"
 #include "lib/virtqueue.h"
 
@@ -24,7 +24,6 @@ namespace {
 
 using V = VirtioMmio;
 
-constexpr uint32_t kVector = 33;
 constexpr uint32_t kWaitNs = 2'000'000'000;
 constexpr uint32_t kSector = 512;
 constexpr uint32_t kBatch = 256;
@@ -234,7 +233,7 @@ uint64_t read_only() {
   return request(kOut, 0, kSector, false);
 }
 uint64_t buffer_in_hole() {
-  prepare(0, kIn, 0, 0xd0000000, kSector, true);
+  prepare(0, kIn, 0, kHole, kSector, true);
   return submit_and_wait();
 }
 uint64_t buffer_on_ring() {
@@ -482,15 +481,14 @@ extern "C" void guest_start_ap(uint32_t) {
 }
 
 void guest_main() {
-  init_apic(false);
+  init_interrupt_controller();
   device = find_virtio_mmio();
   if (device.base == 0) return;
   print_line("capacity=", capacity());
   if (word_value("bad").size > 0) start();
   be_bad(device, kCases);
 
-  set_handler(kVector, on_device);
-  route_pin(device.gsi, kVector, apic_id());
+  connect_interrupt(device.interrupt, on_device);
   start();
   const uint64_t batches = word_number("work", 0);
   if (batches > 0) {
@@ -505,5 +503,5 @@ void guest_main() {
     print_line("last=", good(kIn, capacity() - 1, kSector, true));
   }
   print_line("blk=end");
-  if (word_value("end") == "reset") write_reset_register();
+  if (word_value("end") == "reset") request_reset();
 }

@@ -1,19 +1,19 @@
 // virtio_console: drives a virtio-console device, by interrupts: a single console, or up to 4 ports with MULTIPORT.
-// Prints `device=BASE GSI ID`, `features=`, `config=COLUMNSxROWS PORTS`; of each port what it is told: `port.N=add`,
-// `port.N=console`, `port.N=name NAME`, `port.N=size COLUMNSxROWS`, `port.N=open 0|1`; then `console=ready`.
-// mode=echo (default): sends back what comes, on each port, until "quit\n" comes in a buffer of its own.
-// mode=stream: on port=N (1) sends bytes=N (1 MiB) of a pattern while it checks as many that come; prints
+// Prints `device=BASE INTERRUPT ID`, `features=`, `config=COLUMNSxROWS PORTS`; of each port what it is told:
+// `port.N=add`, `port.N=console`, `port.N=name NAME`, `port.N=size COLUMNSxROWS`, `port.N=open 0|1`; then
+// `console=ready`. mode=echo (default): sends back what comes, on each port, until "quit\n" comes in a buffer of its
+// own. mode=stream: on port=N (1) sends bytes=N (1 MiB) of a pattern while it checks as many that come; prints
 //   `stream.in=COUNT`, `stream.out=COUNT` or `stream.bad=POSITION`. hold: gives no buffer for what comes before a key
 //   is pressed on the serial port.
 // mode=emergency: writes "help\n" by emergency writes before anything else, and ends.
 // bad=CASE: what a hostile driver does first (see kCases); the device is then reset and has to serve as any other. What
 // the driver sees of its fault is `bad=CASE STATUS VALUE`. wait: a key has to be pressed before that reset.
-#include "lib/apic.h"
+#include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/serial.h"
+#include "lib/timer.h"
 #include "lib/virtio_mmio.h"
 #include "lib/virtqueue.h"
 
@@ -23,8 +23,6 @@ namespace {
 
 using V = VirtioMmio;
 
-constexpr uint32_t kVector = 33;
-constexpr uint32_t kSerialVector = 36;
 constexpr uint64_t kMultiport = 2;
 constexpr uint64_t kSize = 1;
 constexpr uint64_t kConfig = 0x100;
@@ -58,7 +56,7 @@ void on_device() {
   device.write(V::kInterruptAck, device.read(V::kInterruptStatus));
 }
 void on_serial() {
-  while ((in8(kCom1 + 5) & 1) != 0) in8(kCom1);
+  while (serial_has_input()) serial_read();
   key = true;
 }
 void wait_for_key() {
@@ -417,7 +415,7 @@ uint64_t tx_empty() {
   return send_bad(address(buffers[5][0]), 0, 0, 0);
 }
 uint64_t tx_hole() {
-  return send_bad(0xd0000000, 16, 0, 0);
+  return send_bad(kHole, 16, 0, 0);
 }
 uint64_t tx_mmio() {
   return send_bad(device.base, 16, 0, 0);
@@ -449,7 +447,7 @@ uint64_t rx_hole() {
   begin_quietly();
   say(1, kPortReady, 1);
   say(1, kPortOpen, 1);
-  rings[4].set(0, 0xd0000000, 16, kDescWrite);
+  rings[4].set(0, kHole, 16, kDescWrite);
   rings[4].submit(0);
   notify(4);
   wait_for_answer_or_reset(4);
@@ -463,7 +461,7 @@ uint64_t tx_huge() {
   for (uint32_t queue = 0; queue < queues; queue++) set_up_queue(queue);
   device.add_status(kVirtioDriverOk);
   for (uint32_t i = 0; i < 1024; i++) {
-    table[i] = rings[5].table_entry(0x2000000, 256 << 10, i == 1023 ? 0 : kDescNext, static_cast<uint16_t>(i + 1));
+    table[i] = rings[5].table_entry(kSpareRam, 256 << 10, i == 1023 ? 0 : kDescNext, static_cast<uint16_t>(i + 1));
   }
   rings[5].set(0, address(table), sizeof(table), kDescIndirect);
   rings[5].submit(0);
@@ -533,7 +531,7 @@ const BadCase kCases[] = {
 }  // namespace
 
 void guest_main() {
-  init_apic(false);
+  init_interrupt_controller();
   device = find_virtio_mmio();
   if (device.base == 0) return;
   if (word_value("mode") == "emergency") {
@@ -547,12 +545,8 @@ void guest_main() {
   if (ports > kMaxPorts) return;
   queues = (device.device_features() & kMultiport) != 0 ? 2 * ports + 2 : 2;
 
-  set_handler(kVector, on_device);
-  route_pin(device.gsi, kVector, apic_id());
-  set_handler(kSerialVector, on_serial);
-  route_pin(4, kSerialVector, apic_id());
-  out8(kCom1 + 4, 0x08);
-  out8(kCom1 + 1, 0x01);
+  connect_interrupt(device.interrupt, on_device);
+  serial_listen(on_serial);
 
   if (be_bad(device, kCases) && has_word("wait")) wait_for_key();
   begin();

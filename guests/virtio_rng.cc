@@ -1,18 +1,17 @@
-// virtio_rng: asks a virtio-rng device on virtio-mmio for random bytes, twice, by interrupts. Prints `device=BASE GSI
-// ID`, `features=`, `asked=N` when a request is out, `bytes.N=LENGTH HEX` when it was answered, `interrupts=`,
-// `rng=end`.
-// Words: bytes=N (64; at most 1024); end=reset (instead of power-off); bad=CASE: what a hostile driver does first (see
-// kCases); the device is then reset and has to give bytes as to any other. What the driver sees of its fault is
-// `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
-#include "lib/apic.h"
+// virtio_rng: asks a virtio-rng device on virtio-mmio for random bytes, twice, by interrupts. Prints `device=BASE
+// INTERRUPT ID`, `features=`, `asked=N` when a request is out, `bytes.N=LENGTH HEX` when it was answered,
+// `interrupts=`, `rng=end`. Words: bytes=N (64; at most 1024); end=reset (instead of power-off); bad=CASE: what a
+// hostile driver does first (see kCases); the device is then reset and has to give bytes as to any other. What the
+// driver sees of its fault is `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
+#include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/power.h"
 #include "lib/processors.h"
 #include "lib/scribbler.h"
 #include "lib/serial.h"
+#include "lib/timer.h"
 #include "lib/virtio_mmio.h"
 #include "lib/virtqueue.h"
 
@@ -22,7 +21,6 @@ namespace {
 
 using V = VirtioMmio;
 
-constexpr uint32_t kVector = 33;
 constexpr uint32_t kWaitNs = 200'000'000;
 constexpr uint32_t kTableEntries = 1024;
 
@@ -64,20 +62,21 @@ uint64_t submit_and_wait(uint16_t head) {
 // --- what a hostile driver does; each returns something to print
 
 uint64_t widths() {
+  const uint64_t base = any_alignment(device.base);
   uint64_t seen = 0;
   constexpr uint64_t kRegisters[] = {V::kMagic, V::kDeviceId, V::kStatus, V::kQueueNotify, 0x02, 0x71};
   for (const uint64_t reg : kRegisters) {
-    seen |= mmio_read<uint8_t>(device.base + reg) | mmio_read<uint16_t>(device.base + reg) |
-            mmio_read<uint64_t>(device.base + reg);
-    mmio_write<uint8_t>(device.base + reg, 0xff);
-    mmio_write<uint16_t>(device.base + reg, 0xffff);
-    mmio_write<uint64_t>(device.base + reg, ~uint64_t{0});
+    seen |= mmio_read<uint8_t>(base + reg) | mmio_read<uint16_t>(base + reg) | mmio_read<uint64_t>(base + reg);
+    mmio_write<uint8_t>(base + reg, 0xff);
+    mmio_write<uint16_t>(base + reg, 0xffff);
+    mmio_write<uint64_t>(base + reg, ~uint64_t{0});
   }
-  return seen | mmio_read<uint32_t>(device.base + 2);
+  return seen | mmio_read<uint32_t>(base + 2);
 }
 uint64_t beyond() {  // half in the window
-  mmio_write<uint64_t>(device.base + 0x1fc, 0);
-  return mmio_read<uint64_t>(device.base + 0x1fc);
+  const uint64_t base = any_alignment(device.base);
+  mmio_write<uint64_t>(base + 0x1fc, 0);
+  return mmio_read<uint64_t>(base + 0x1fc);
 }
 uint64_t late_features() {
   device.negotiate(kVirtioVersion1);
@@ -128,7 +127,7 @@ uint64_t queue_32769() {
   return queue_of(32769);
 }
 uint64_t ring_outside() {
-  return queue_of(8, 0xd0000000);
+  return queue_of(8, kHole);
 }
 uint64_t ring_on_device() {
   return queue_of(8, device.base);
@@ -160,7 +159,7 @@ uint64_t avail_jump() {
 }
 uint64_t hole() {
   start();
-  ring.set(0, 0xd0000000, 16, kDescWrite);
+  ring.set(0, kHole, 16, kDescWrite);
   return submit_and_wait(0);
 }
 uint64_t on_mmio() {
@@ -200,7 +199,7 @@ uint64_t indirect(uint32_t last) {
   start(kVirtioIndirect);
   for (uint32_t i = 0; i < kTableEntries; i++) {
     const bool at_end = i + 1 == kTableEntries;
-    table[i] = ring.table_entry(0x2000000, at_end ? last : kPiece,
+    table[i] = ring.table_entry(kSpareRam, at_end ? last : kPiece,
                                 static_cast<uint16_t>(at_end ? kDescWrite : kDescWrite | kDescNext),
                                 static_cast<uint16_t>(i + 1));
   }
@@ -396,18 +395,17 @@ extern "C" void guest_start_ap(uint32_t) {
 }
 
 void guest_main() {
-  init_apic(false);
+  init_interrupt_controller();
   device = find_virtio_mmio();
   if (device.base == 0) return;
   be_bad(device, kCases);
 
-  set_handler(kVector, on_device);
-  route_pin(device.gsi, kVector, apic_id());
+  connect_interrupt(device.interrupt, on_device);
   start();
   const auto bytes = static_cast<uint32_t>(word_number("bytes", 64));
   ask(1, bytes);
   ask(2, bytes);
   print_line("interrupts=", uint64_t{interrupts});
   print_line("rng=end");
-  if (word_value("end") == "reset") write_reset_register();
+  if (word_value("end") == "reset") request_reset();
 }

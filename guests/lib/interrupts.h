@@ -1,22 +1,19 @@
-// IDT: exceptions are printed and end the machine, interrupts (vectors 32 to 47) go to the handler that was set.
+// Interrupts of devices, and the processor's vectors: exceptions are printed and end the machine.
 #pragma once
 #include <cstdint>
 
 namespace guest {
 
-// As interrupt_common in entry.S pushes them.
-struct Frame {
-  uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
-  uint64_t vector, error, rip, cs, rflags, rsp, ss;
-};
-
-inline constexpr uint32_t kFirstInterrupt = 32;
-inline constexpr uint32_t kInterrupts = 16;
-
 using Handler = void (*)();
 
-void init_interrupts();  // also on each application processor
-// The local APIC's end of interrupt is written after the handler returns.
-void set_handler(uint32_t vector, Handler handler);
+struct InterruptLine {
+  uint32_t number = 0;  // as the controller counts: an I/O APIC's pin, a GIC's INTID
+  bool edge = true;
+};
+
+void init_interrupts();            // the vectors; also on each application processor
+void init_interrupt_controller();  // of this processor, and what all share
+// To this processor. The end of interrupt is written after the handler returns.
+void connect_interrupt(InterruptLine line, Handler handler);
 
 }  // namespace guest

@@ -1,15 +1,27 @@
 // The ways in which a machine ends.
 #pragma once
+#include <cstddef>
+
+#include "lib/serial.h"
 
 namespace guest {
 
-// Power-off by the ACPI sleep control register; by any other means when that port does nothing (so that it ends on
-// every monitor).
+// By any means that this kind of machine has, so that it ends on every monitor.
 [[noreturn]] void power_off();
 
-void write_sleep_control();   // port 0x600: SLP_TYP 5, SLP_EN
-void write_reset_register();  // port 0x602
-void write_i8042_reset();     // port 0x64, 0xFE
-[[noreturn]] void triple_fault();
+// Returns, after some time, where the machine does not do it.
+void request_power_off();
+void request_reset();
+
+// What else ends it, by the word that asks for it.
+struct Ending {
+  Text word;
+  void (*end)();
+};
+struct Endings {
+  const Ending* list = nullptr;
+  size_t count = 0;
+};
+Endings machine_endings();
 
 }  // namespace guest

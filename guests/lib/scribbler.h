@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 
+#include "cpu.h"
 #include "lib/virtqueue.h"
 
 namespace guest {
@@ -31,7 +32,7 @@ void scribble(Virtqueue<kSize>& queue, uint32_t elements, uint64_t buffer, uint3
   volatile PackedDesc& packed = queue.packed.ring[index];
   switch (dice % 4) {
     case 0: {
-      const uint64_t places[] = {buffer, buffer + (dice >> 32) % (buffer_bytes - kScribbledBytes), 0xd0000000,
+      const uint64_t places[] = {buffer, buffer + (dice >> 32) % (buffer_bytes - kScribbledBytes), kHole,
                                  queue.device_area(), ~uint64_t{0} - 7};
       const uint64_t place = places[(dice >> 8) % 5];
       if (queue.is_packed) {
@@ -63,16 +64,20 @@ void scribble(Virtqueue<kSize>& queue, uint32_t elements, uint64_t buffer, uint3
 // Whether the second processor works, and whether it has noticed.
 class Switch {
  public:
-  void turn_on() { on_ = true; }
+  void turn_on() {
+    store_barrier();
+    on_ = true;
+  }
   void turn_off() {
     on_ = false;
-    while (!ended_) asm volatile("pause" ::: "memory");
+    while (!ended_) pause();
   }
   // The second processor: works until the switch is off.
   template <typename Work>
   void run(Work work) {
-    while (!on_) asm volatile("pause" ::: "memory");
+    while (!on_) pause();
     while (on_) work();
+    store_barrier();  // what it wrote comes before the news that it has ended
     ended_ = true;
   }
 

@@ -1,31 +1,11 @@
 #include "lib/serial.h"
 
-#include "lib/cpu.h"
+#include "cpu.h"
 
 namespace guest {
 namespace {
 
-constexpr uint16_t kFifoControl = kCom1 + 2;
-constexpr uint16_t kLineStatus = kCom1 + 5;
-constexpr uint8_t kTransmitterEmpty = 0x20;
-
-uint32_t burst = 1;  // bytes that fit when the transmitter says that it is empty
-uint32_t line_lock = 0;
-uint32_t room = 0;
-
-void put(char c) {
-  if (room == 0) {
-    while ((in8(kLineStatus) & kTransmitterEmpty) == 0) pause();
-    room = burst;
-  }
-  out8(kCom1, static_cast<uint8_t>(c));
-  room--;
-}
-
-uint32_t exchange(uint32_t* where, uint32_t value) {
-  asm volatile("xchgl %0, %1" : "+r"(value), "+m"(*where)::"memory");
-  return value;
-}
+bool line_lock = false;
 
 }  // namespace
 
@@ -37,19 +17,13 @@ bool Text::operator==(const Text& other) const {
   return true;
 }
 
-void serial_init() {
-  // 16550A: with the FIFOs on, the interrupt identification register says so in bits 6 and 7.
-  out8(kFifoControl, 0x07);
-  burst = (in8(kFifoControl) & 0xc0) == 0xc0 ? 16 : 1;
-}
-
 void serial_write(Text text) {
-  room = 0;
-  for (size_t i = 0; i < text.size; i++) put(text.data[i]);
+  serial_forget_room();
+  for (size_t i = 0; i < text.size; i++) serial_put(text.data[i]);
 }
 
 void print(Text text) {
-  for (size_t i = 0; i < text.size; i++) put(text.data[i]);
+  for (size_t i = 0; i < text.size; i++) serial_put(text.data[i]);
 }
 
 void print(Hex number) {
@@ -76,13 +50,13 @@ void print(uint64_t number) {
 }
 
 void begin_line() {
-  while (exchange(&line_lock, 1) != 0) pause();
-  room = 0;
+  while (__atomic_exchange_n(&line_lock, true, __ATOMIC_ACQUIRE)) pause();
+  serial_forget_room();
 }
 
 void end_line() {
-  put('\n');
-  exchange(&line_lock, 0);
+  serial_put('\n');
+  __atomic_store_n(&line_lock, false, __ATOMIC_RELEASE);
 }
 
 }  // namespace guest

@@ -1,7 +1,10 @@
-// COM1 by polling, and lines of text. Text{} keeps the length: command lines and ACPI signatures have no NUL.
+// The first serial port (COM1, PL011), and lines of text. Text{} keeps the length: command lines and ACPI signatures
+// have no NUL.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+
+#include "lib/interrupts.h"
 
 namespace guest {
 
@@ -22,6 +25,16 @@ struct Hex {
 
 void serial_init();
 void serial_write(Text text);
+void serial_flood(Text text);  // as fast as the processor goes, without asking whether there is room
+
+// Calls the handler, on this processor, when bytes have come. Until all of them are read it need not be called again.
+void serial_listen(Handler handler);
+bool serial_has_input();
+uint8_t serial_read();
+
+// One byte when the driver knows that there is room, which it forgets where a line begins.
+void serial_put(char c);
+void serial_forget_room();
 
 void print(Text text);
 void print(Hex number);  // 0x, no leading zeros
@@ -36,7 +49,5 @@ void print_line(const Parts&... parts) {
   (print(parts), ...);
   end_line();
 }
-
-inline constexpr uint16_t kCom1 = 0x3f8;
 
 }  // namespace guest

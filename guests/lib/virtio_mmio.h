@@ -2,7 +2,8 @@
 #pragma once
 #include <cstdint>
 
-#include "lib/cpu.h"
+#include "cpu.h"
+#include "lib/interrupts.h"
 
 namespace guest {
 
@@ -28,7 +29,7 @@ struct VirtioMmio {
   static constexpr uint64_t kConfigGeneration = 0xfc, kConfig = 0x100;
 
   uint64_t base = 0;  // 0: there is none
-  uint32_t gsi = 0;
+  InterruptLine interrupt;
 
   uint32_t read(uint64_t reg) const { return mmio_read<uint32_t>(base + reg); }
   void write(uint64_t reg, uint32_t value) const { mmio_write<uint32_t>(base + reg, value); }
@@ -38,6 +39,7 @@ struct VirtioMmio {
   }
   uint32_t status() const { return read(kStatus); }
   void add_status(uint32_t bits) const { write(kStatus, status() | bits); }
+  bool has_device() const;
   uint64_t device_features() const;
   // Packed rings where they are offered.
   uint64_t ring_features() const { return kVirtioVersion1 | (device_features() & kVirtioPacked); }
@@ -46,10 +48,13 @@ struct VirtioMmio {
   void negotiate(uint64_t features) const;
 };
 
-// The first virtio_mmio.device= argument of the command line; prints `device=BASE GSI ID` and `features=`, or
-// `device=none`.
+// The first device that the command line (virtio_mmio.device=) or the devicetree names; prints what print_device()
+// does.
 VirtioMmio find_virtio_mmio();
-// The device of a microvm's window, its interrupt unknown.
+// The device of a microvm's window, its interrupt unknown on x86. Base 0: there is none.
 VirtioMmio virtio_mmio_in_window(uint32_t window);
+
+// `device=BASE INTERRUPT ID` and `features=`, or `device=none`.
+void print_device(const VirtioMmio& device);
 
 }  // namespace guest

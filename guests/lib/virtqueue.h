@@ -39,11 +39,6 @@ inline uint64_t address(const volatile void* object) {
   return reinterpret_cast<uint64_t>(object);
 }
 
-// x86 keeps stores in order; the compiler has to.
-inline void store_barrier() {
-  asm volatile("" ::: "memory");
-}
-
 template <uint32_t kSize>
 struct SplitRing {
   alignas(4096) volatile SplitDesc desc[kSize];  // the table itself
@@ -66,6 +61,7 @@ struct SplitRing {
   }
   bool take(UsedChain& chain) {
     if (taken == used.index) return false;
+    load_barrier();
     chain.id = static_cast<uint16_t>(used.ring[taken % kSize].id);
     chain.len = used.ring[taken % kSize].len;
     taken++;
@@ -114,6 +110,7 @@ struct PackedRing {
   bool take(UsedChain& chain) {
     const uint16_t flags = ring[used].flags;
     if (((flags & kDescAvail) != 0) != used_wrap || ((flags & kDescUsed) != 0) != used_wrap) return false;
+    load_barrier();
     chain.id = ring[used].id;
     chain.len = ring[used].len;
     // At least one, whatever the device says.

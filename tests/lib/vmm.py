@@ -7,10 +7,13 @@
 
 A test directory's conftest.py puts tests/lib on sys.path and imports the fixture start_vmm. The binary is $STRATOVIRT, else
 build/release/bin/stratovirt, else build/dev/bin/stratovirt; the guests are in $STRATO_GUESTS, else beside it in
-build/PRESET/guests. Time-outs are multiplied by $STRATO_TIMEOUT_SCALE (default 1): generous already, slow hosts may raise it.
+build/PRESET/guests. The same tests run for each architecture: it is that of the binary, and what differs is asked of
+architecture(), forms(), machines(), only_on(). Time-outs are multiplied by $STRATO_TIMEOUT_SCALE (default 1): generous already, slow hosts may raise it.
 """
+import functools
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -39,10 +42,45 @@ def binary():
     raise FileNotFoundError("no stratovirt binary: run tools/build, or set STRATOVIRT")
 
 
+@functools.cache
+def architecture():
+    """x86_64 or aarch64: what the VMM under test is built for, by its ELF header; without a VMM that of this machine."""
+    machines = {62: "x86_64", 183: "aarch64"}
+    try:
+        with open(binary(), "rb") as file:
+            header = file.read(20)
+    except OSError:
+        return platform.machine()
+    return machines.get(int.from_bytes(header[18:20], "little")) if header[:4] == b"\x7fELF" else platform.machine()
+
+
+def only_on(name, reason):
+    """A mark for a test, or a parameter of one, that has nothing to look for on another architecture."""
+    return pytest.mark.skipif(architecture() != name, reason=f"{name} only: {reason}")
+
+
+def forms(name):
+    """The kernel files in which a payload guest is built, each another way into the kernel."""
+    return [name, f"{name}64", f"{name}64.bin", f"{name}.bzimage"] if architecture() == "x86_64" else [name]
+
+
+def machines():
+    """Values of -machine for kinds of machine that a guest could tell apart."""
+    return ["microvm", "microvm,acpi=off"] if architecture() == "x86_64" else ["microvm"]
+
+
+def device_line(device_id):
+    """A pattern for what the guests print of the first virtio-mmio device: base, interrupt and kind."""
+    return rf"0xf0100000 5 {device_id}" if architecture() == "x86_64" else rf"0xa000000 \d+ {device_id}"
+
+
 def guest(name):
-    """Path of a payload guest, such as "report" (PVH), "report64" (64-bit entry) or "report64.bin" (flat)."""
-    folders = [os.environ.get("STRATO_GUESTS")] if "STRATO_GUESTS" in os.environ else [
-        os.path.join(ROOT, "build", preset, "guests") for preset in ("release", "dev")]
+    """Path of a payload guest, such as "report"; on x86_64 also "report64" (64-bit entry), "report64.bin" (flat), "report.bzimage"."""
+    if "STRATO_GUESTS" in os.environ:
+        folders = [os.environ["STRATO_GUESTS"]]
+    else:
+        presets = ("release", "dev") if architecture() == "x86_64" else (f"{architecture()}-release",)
+        folders = [os.path.join(ROOT, "build", preset, "guests") for preset in presets]
     for folder in folders:
         path = os.path.join(folder, name)
         if os.path.isfile(path):
@@ -285,6 +323,24 @@ class Vmm:
         if self.output:
             self.output.close()
         self._errors.close()
+
+
+@functools.cache
+def gic_version():
+    """"3" or "2": the interrupt controller that an Arm machine has on this host, as a guest is told."""
+    with tempfile.TemporaryDirectory(prefix="strato-") as folder:
+        vmm = Vmm(folder, kernel=guest("report"), qmp=False)
+        try:
+            assert vmm.wait() == 0, vmm.stderr()
+            return vmm.values()["gic"]
+        finally:
+            vmm.close()
+
+
+def need_processors(count):
+    """Skips where the host's interrupt controller cannot serve as many."""
+    if count > 8 and architecture() == "aarch64" and gic_version() == "2":
+        pytest.skip("a GICv2 serves 8 processors")
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """fault: addresses that nobody answers read as ones, swallow writes, and harm nobody."""
 import pytest
-from vmm import guest, run_to_end
+from vmm import architecture, guest, run_to_end
 
-EXPECTED = {
+X86_64 = {
     "pio.in8": 0xff,
     "pio.in16": 0xffff,
     "pio.in32": 0xffffffff,
@@ -26,6 +26,27 @@ EXPECTED = {
     "ram.read64.across_end": 0xffffffff2468ace0,
     "ram.read32.before_end": 0x22222222,
 }
+AARCH64 = {
+    "mmio.write8": 0,
+    "mmio.write16": 0,
+    "mmio.write32": 0,
+    "mmio.write64": 0,
+    "mmio.read8": 0xff,
+    "mmio.read16": 0xffff,
+    "mmio.read32": 0xffffffff,
+    "mmio.read64": 0xffffffffffffffff,
+    "mmio.write32.unaligned": 0,
+    "mmio.read16.unaligned": 0xffff,
+    "mmio.read32.unaligned": 0xffffffff,
+    "mmio.read64.unaligned": 0xffffffffffffffff,
+    "ram.read32.past_end": 0xffffffff,
+    "ram.write32.past_end": 0,
+    "ram.read32.before_end": 0x22222222,
+}
+EXPECTED = {"x86_64": X86_64, "aarch64": AARCH64}[architecture()]
+# What else it gets past: string instructions; the processor's own alignment fault, which an emulated one may not know.
+ALSO = {"x86_64": {"pio.outs": {"done"}, "mmio.or": {"done"}},
+        "aarch64": {"mmio.device_unaligned": {"abort 0x96000021", "0xffffffff"}}}[architecture()]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +66,7 @@ def test_absent_addresses_read_as_ones(results, case):
 
 
 def test_the_guest_reaches_its_end(results):
-    assert results["pio.outs"] == "done"
-    assert results["mmio.or"] == "done"
+    assert all(results[key] in expected for key, expected in ALSO.items())
     assert results["fault"] == "end"
 
 

@@ -2,10 +2,10 @@
 import subprocess
 
 import pytest
-from vmm import guest, run_to_end
+from vmm import forms, guest, run_to_end
 
 
-@pytest.mark.parametrize("kernel", ["hello", "hello64", "hello64.bin", "hello.bzimage"])
+@pytest.mark.parametrize("kernel", forms("hello"))
 def test_the_byte_arrives_and_power_off_ends_the_process(start_vmm, kernel):
     vmm = run_to_end(start_vmm, kernel=guest(kernel))
     assert vmm.bytes() == b"H"

@@ -4,7 +4,9 @@ import re
 import time
 
 import pytest
-from vmm import guest, run_to_end
+from vmm import guest, only_on, run_to_end
+
+pytestmark = only_on("x86_64", "an Arm machine has interrupts enough in its GIC")
 
 SOURCE = ("-object", "rng-random,id=rng0,filename=/dev/urandom")
 

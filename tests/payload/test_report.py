@@ -1,10 +1,14 @@
-"""report: what a guest finds in memory map, command line, initrd, CPUID and tables."""
+"""report: what a guest finds in memory map, command line, initrd, processor, tables and devicetree."""
 import json
 import os
 import re
+import time
 
 import pytest
-from vmm import guest, run_to_end
+from vmm import architecture, forms, gic_version, guest, only_on, run_to_end
+
+X86 = only_on("x86_64", "CPUID, ACPI and MP tables of a PC")
+ARM = only_on("aarch64", "a devicetree describes the machine")
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -45,15 +49,17 @@ def madt(values):
     return [value for key, value in values.items() if key.startswith("madt.")]
 
 
-@pytest.mark.parametrize("kernel, entry", [("report", "pvh"), ("report64", "64bit"), ("report64.bin", "64bit"), ("report.bzimage", "64bit")])
-def test_each_kernel_format_has_its_entry_and_the_same_boot_information(start_vmm, kernel, entry):
+@pytest.mark.parametrize("kernel", forms("report"))
+def test_each_kernel_format_has_its_entry_and_the_same_boot_information(start_vmm, kernel):
+    entry = ("pvh" if kernel == "report" else "64bit") if architecture() == "x86_64" else "image"
     values = report(start_vmm, kernel=kernel, append="one two=2", memory_mib=64)
     assert values["entry"] == entry
     assert values["cmdline"].split()[:2] == ["one", "two=2"]
     assert sum(size for _, size, kind in memory_map(values) if kind == RAM) > 62 * MIB
-    assert tables(values)["APIC"][1]
+    assert architecture() != "x86_64" or tables(values)["APIC"][1]
 
 
+@X86
 @pytest.mark.parametrize("kernel", ["report", "report64"])
 @pytest.mark.parametrize("memory_mib", [32, 128, 3072, 3073, 5120])
 def test_the_memory_map_is_sorted_complete_and_its_ram_is_memory(start_vmm, kernel, memory_mib):
@@ -73,6 +79,14 @@ def test_the_memory_map_is_sorted_complete_and_its_ram_is_memory(start_vmm, kern
     assert probes == ["ok"] * len(ram)
 
 
+@ARM
+@pytest.mark.parametrize("memory_mib", [32, 128, 3073, 5120])
+def test_ram_is_one_range_from_1_gib_on(start_vmm, memory_mib):
+    values = report(start_vmm, memory_mib=memory_mib)
+    assert memory_map(values) == [(GIB, memory_mib * MIB, RAM)]
+    assert values["probe.0"] == "ok"
+
+
 def test_without_append_the_command_line_is_empty(start_vmm):
     assert report(start_vmm)["cmdline"].strip() == ""
 
@@ -82,7 +96,7 @@ def test_a_command_line_of_2000_characters_arrives_whole(start_vmm):
     assert report(start_vmm, append=words)["cmdline"].startswith(words)
 
 
-@pytest.mark.parametrize("kernel", ["report", "report64", "report.bzimage"])
+@pytest.mark.parametrize("kernel", forms("report"))
 @pytest.mark.parametrize("size", [1, 4096, 65537, MIB + 13])
 def test_an_initrd_arrives_byte_for_byte(start_vmm, tmp_path, kernel, size):
     data = os.urandom(size)
@@ -98,6 +112,7 @@ def test_an_initrd_arrives_byte_for_byte(start_vmm, tmp_path, kernel, size):
     assert any(start <= address and address + size <= start + length for start, length, kind in memory_map(values) if kind == RAM)
 
 
+@X86
 def test_the_cpu_says_that_it_is_virtual_and_has_the_timers_linux_wants(start_vmm):
     values = report(start_vmm)
     ecx = registers(values, 1)[2]
@@ -108,6 +123,7 @@ def test_the_cpu_says_that_it_is_virtual_and_has_the_timers_linux_wants(start_vm
     assert registers(values, 0x40000001)[0] >> 3 & 1, "kvm-clock"
 
 
+@X86
 @pytest.mark.parametrize("smp, threads, per_package", [
     ("1", 1, 1),
     ("2", 1, 2),
@@ -128,6 +144,7 @@ def test_cpuid_shows_the_topology_that_was_asked_for(start_vmm, smp, threads, pe
     assert registers(values, 0xb, 0)[3] == int(values["apic.id"])
 
 
+@X86
 @pytest.mark.parametrize("smp, threads, cores", [("1", 1, 1), ("8,sockets=2,cores=2,threads=2", 2, 2), ("6,sockets=1,cores=3,threads=2", 2, 3)])
 def test_the_vendors_own_leaves_show_the_same_topology(start_vmm, smp, threads, cores):
     values = report(start_vmm, smp=smp)
@@ -145,6 +162,7 @@ def test_the_vendors_own_leaves_show_the_same_topology(start_vmm, smp, threads, 
         assert threads <= processors if level < 3 else processors >= threads * cores
 
 
+@X86
 def test_acpi_tables_are_found_and_their_checksums_are_right(start_vmm):
     values = report(start_vmm, smp=3)
     assert re.search(r"revision 2 checksum ok$", values["rsdp"])
@@ -159,6 +177,7 @@ def test_acpi_tables_are_found_and_their_checksums_are_right(start_vmm):
         next(entry for entry in madt(values) if re.fullmatch(r"ioapic id \d+ address 0xfec00000 gsi 0", entry))]
 
 
+@X86
 @pytest.mark.parametrize("machine", ["microvm", "microvm,acpi=off"])
 def test_the_mp_table_is_always_there(start_vmm, machine):
     values = report(start_vmm, machine=machine, smp=2)
@@ -176,7 +195,46 @@ def test_the_boot_timeline_has_the_stages_of_host_and_guest(start_vmm, tmp_path)
     assert [name for name, _ in stages][-2:] == ["kernel_entry", "userspace"]
 
 
+@X86
 def test_acpi_off_hides_the_tables(start_vmm):
     values = report(start_vmm, machine="microvm,acpi=off")
     assert values["rsdp"] == "none"
     assert not tables(values)
+
+
+@ARM
+def test_the_devicetree_describes_the_board(start_vmm):
+    values = report(start_vmm, "-object", "rng-random,id=r,filename=/dev/urandom", "-device", "virtio-rng-device,rng=r,id=d", smp=2)
+    assert values["fdt.cpus"] == "2"
+    assert re.fullmatch(r"hvc 0x1000[0-9a-f]", values["psci"])  # 1.0 or later
+    assert values["gic.distributor"] == "0x8000000"
+    if gic_version() == "3":
+        assert values["its"] == "yes 0x8080000"
+        assert values["gic.redistributor.0"].startswith("0x80a0000 ")
+    else:
+        assert values["its"] == "no 0x0"
+    assert values["uart"].startswith("0x9000000 ")
+    assert values["rtc"].startswith("0x9010000 ")
+    assert re.fullmatch(r"0xa000000 \d+ edge 4", values["virtio.0"])
+
+
+@ARM
+def test_the_clock_chip_has_the_time_of_the_host(start_vmm):
+    before = int(time.time())
+    seconds = int(report(start_vmm)["rtc"].split()[2])
+    assert before <= seconds <= int(time.time()) + 1
+
+
+@ARM
+def test_the_virtual_timer_the_second_processor_and_absent_devices_answer(start_vmm):
+    values = report(start_vmm, smp=2)
+    assert (values["timer.interrupt"], values["timer.ticks"]) == ("27", "3")
+    assert values["mpidr"] == "0x0"
+    assert values["second"] == "runs 0x1"
+    assert values["mmio.absent"] == "0xffffffff"
+
+
+@ARM
+def test_the_seeds_are_fresh_at_each_start(start_vmm):
+    seeds = {values[key] for values in (report(start_vmm) for _ in range(2)) for key in ("seed.kaslr", "seed.rng")}
+    assert len(seeds) == 4 and "0x0" not in seeds

@@ -1,6 +1,7 @@
 #include "lib/processors.h"
 
-#include "lib/apic.h"
+#include "apic.h"
+#include "lib/timer.h"
 
 extern "C" const uint8_t ap_trampoline[];
 extern "C" const uint8_t ap_trampoline_end[];
@@ -14,12 +15,19 @@ template <typename Function>
 void for_each_other(const Processors& processors, Function f) {
   const uint32_t self = apic_id();
   for (size_t i = 0; i < processors.count; i++) {
-    if (processors.ids[i] != self) f(processors.ids[i]);
+    if (processors.ids[i] != self) f(static_cast<uint32_t>(processors.ids[i]));
   }
 }
 
 }  // namespace
 
+const char* const kProcessorIdName = "apic";
+
+uint64_t processor_id() {
+  return apic_id();
+}
+
+// By INIT-SIPI-SIPI.
 void start_others(const Processors& processors) {
   auto* page = reinterpret_cast<uint8_t*>(kTrampoline);
   for (const uint8_t* from = ap_trampoline; from != ap_trampoline_end; from++) *page++ = *from;

@@ -1,8 +1,8 @@
 // fault: accesses that nobody answers, in every width, aligned or not, also by string instructions and
 // read-modify-write. Prints what came back, `CASE=VALUE`; a machine without a device there gives all ones. `fault=end`
 // and power-off come last.
+#include "cpu.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/serial.h"
 
 using namespace guest;
@@ -10,7 +10,6 @@ using namespace guest;
 namespace {
 
 constexpr uint16_t kAbsentPort = 0x5a0;
-constexpr uint64_t kAbsentPage = 0xd0000000;  // between RAM's lower part (ends at 3 GiB) and the virtio-mmio window
 
 uint8_t buffer[64];
 
@@ -58,30 +57,30 @@ void fault_string_ports() {
 }
 
 void fault_mmio() {
-  mmio_write<uint8_t>(kAbsentPage, 0x12);
-  mmio_write<uint16_t>(kAbsentPage, 0x1234);
-  mmio_write<uint32_t>(kAbsentPage, 0x12345678);
-  mmio_write<uint64_t>(kAbsentPage, 0x123456789abcdef0);
-  mmio_write<uint64_t>(kAbsentPage + 0xffc, 0x123456789abcdef0);
-  print_line("mmio.read8=", Hex{mmio_read<uint8_t>(kAbsentPage)});
-  print_line("mmio.read16=", Hex{mmio_read<uint16_t>(kAbsentPage)});
-  print_line("mmio.read32=", Hex{mmio_read<uint32_t>(kAbsentPage)});
-  print_line("mmio.read64=", Hex{mmio_read<uint64_t>(kAbsentPage)});
-  print_line("mmio.read16.unaligned=", Hex{mmio_read<uint16_t>(kAbsentPage + 1)});
-  print_line("mmio.read32.unaligned=", Hex{mmio_read<uint32_t>(kAbsentPage + 3)});
-  print_line("mmio.read64.unaligned=", Hex{mmio_read<uint64_t>(kAbsentPage + 5)});
-  print_line("mmio.read64.across_pages=", Hex{mmio_read<uint64_t>(kAbsentPage + 0xffc)});
+  mmio_write<uint8_t>(kHole, 0x12);
+  mmio_write<uint16_t>(kHole, 0x1234);
+  mmio_write<uint32_t>(kHole, 0x12345678);
+  mmio_write<uint64_t>(kHole, 0x123456789abcdef0);
+  mmio_write<uint64_t>(kHole + 0xffc, 0x123456789abcdef0);
+  print_line("mmio.read8=", Hex{mmio_read<uint8_t>(kHole)});
+  print_line("mmio.read16=", Hex{mmio_read<uint16_t>(kHole)});
+  print_line("mmio.read32=", Hex{mmio_read<uint32_t>(kHole)});
+  print_line("mmio.read64=", Hex{mmio_read<uint64_t>(kHole)});
+  print_line("mmio.read16.unaligned=", Hex{mmio_read<uint16_t>(kHole + 1)});
+  print_line("mmio.read32.unaligned=", Hex{mmio_read<uint32_t>(kHole + 3)});
+  print_line("mmio.read64.unaligned=", Hex{mmio_read<uint64_t>(kHole + 5)});
+  print_line("mmio.read64.across_pages=", Hex{mmio_read<uint64_t>(kHole + 0xffc)});
 
   clear_buffer();
   void* to = buffer;
-  const void* from = reinterpret_cast<const void*>(kAbsentPage);
+  const void* from = reinterpret_cast<const void*>(kHole);
   uint64_t count = 8;
   asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count)::"memory");
   print_line("mmio.movsb=", Hex{buffer_word()});
   uint32_t before = 1;
-  asm volatile("xchgl %0, (%1)" : "+r"(before) : "r"(kAbsentPage) : "memory");
+  asm volatile("xchgl %0, (%1)" : "+r"(before) : "r"(kHole) : "memory");
   print_line("mmio.xchg=", Hex{before});
-  asm volatile("orl $1, (%0)" ::"r"(kAbsentPage) : "memory");
+  asm volatile("orl $1, (%0)" ::"r"(kHole) : "memory");
   print_line("mmio.or=done");
 }
 

@@ -5,15 +5,14 @@
 // possible). Words: rounds=N (of all devices; 4); hold: then lets the last device raise its masked interrupt, prints
 // `held=1`, waits for a byte on the serial port, unmasks, and prints `released=1` when the interrupt comes; reset:
 // resets the machine at the end.
-#include "lib/acpi.h"
-#include "lib/apic.h"
+#include "apic.h"
+#include "cpu.h"
+#include "idt.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
-#include "lib/interrupts.h"
-#include "lib/kvm_clock.h"
 #include "lib/power.h"
 #include "lib/processors.h"
 #include "lib/serial.h"
+#include "lib/timer.h"
 #include "lib/virtio_mmio.h"
 #include "lib/virtqueue.h"
 
@@ -122,13 +121,13 @@ void request_with_moves(uint32_t index, uint32_t pin, uint32_t how) {
       write_word(pin, 0, kMasked);
       write_word(pin, 1, processors[0] << 24);
       write_word(pin, 0, kVector + (vector ^ 1));
-      began = kvm_clock_ns();
+      began = clock_ns();
       write_word(pin, 1, destination);
       submit(index);
       answered(index);
       write_word(pin, 0, kVector + vector);
       // Where the upper word did not change there was no rewrite.
-      only_there = processor == 1 && kvm_clock_ns() - began < kRewriteNs;
+      only_there = processor == 1 && clock_ns() - began < kRewriteNs;
       break;
     case 3:  // the upper word alone
       write_word(pin, 0, kMasked);
@@ -169,7 +168,7 @@ void start_other_processor() {
   Processors all;
   list_processors(&all);
   if (all.count < 2) return;
-  processors[1] = all.ids[all.ids[0] == processors[0] ? 1 : 0];
+  processors[1] = static_cast<uint32_t>(all.ids[all.ids[0] == processors[0] ? 1 : 0]);
   start_others(all);
   wait_for([] { return processor_count == 2; });
 }
@@ -181,7 +180,7 @@ void hold_and_release() {
   submit(last);
   answered(last);
   print_line("held=1");
-  while ((in8(kCom1 + 5) & 1) == 0) pause();
+  while (!serial_has_input()) pause();
   write_word(pin, 0, kVector);
   print_line("released=", uint64_t{wait_for([] { return total() >= wanted; }) ? 1u : 0u});
 }
@@ -198,15 +197,15 @@ extern "C" void guest_start_ap(uint32_t) {
 void guest_main() {
   init_apic(false);
   processors[0] = apic_id();
-  init_kvm_clock();
+  init_clock();
   set_handler(kVector, [] { on_vector(0); });
   set_handler(kVector + 1, [] { on_vector(1); });
   start_other_processor();
   while (device_count < kMostDevices) {
     VirtioMmio device = virtio_mmio_in_window(device_count);
     if (device.base == 0 || device.read(V::kDeviceId) != 4) break;
-    device.gsi = gsi_of(device_count);
-    if (device.gsi >= kFirstSecondGsi) second_count++;
+    device.interrupt.number = gsi_of(device_count);
+    if (device.interrupt.number >= kFirstSecondGsi) second_count++;
     devices[device_count++] = device;
   }
   print_line("devices=", uint64_t{device_count}, " second=", uint64_t{second_count});
@@ -218,5 +217,5 @@ void guest_main() {
   }
   print_line("interrupts=", total(), " lost=", lost, " extra=", extra, " astray=", astray);
   if (has_word("hold") && second_count > 0) hold_and_release();
-  if (has_word("reset")) write_reset_register();
+  if (has_word("reset")) request_reset();
 }

@@ -13,10 +13,10 @@ void end_of_interrupt();
 
 enum class TimerMode : uint32_t { OneShot = 0, Periodic = 1, TscDeadline = 2 };
 // `count` in periods of the APIC's bus (KVM and QEMU: 1 ns); ignored for TscDeadline, which is armed by MSR 0x6E0.
-void start_timer(TimerMode mode, uint32_t vector, uint32_t count);
+void start_apic_timer(TimerMode mode, uint32_t vector, uint32_t count);
 void arm_tsc_deadline(uint64_t tsc);
 // Busy waiting on the timer's own count; the timer must not be in use.
-void delay_ns(uint32_t ns);
+void count_down(uint32_t count);
 
 void send_init(uint32_t destination);
 void send_startup(uint32_t destination, uint32_t page);  // real-mode entry at page * 4096

@@ -3,10 +3,10 @@
 //   initrd.size, initrd.sum cpuid.LEAF.SUBLEAF=EAX EBX ECX EDX, hypervisor, hypervisor.signature rsdp, acpi.SIG=ADDRESS
 //   length N checksum ok|bad, madt.N=..., mp.pointer, mp.table
 // Words: no-probe (do not write to RAM).
-#include "lib/acpi.h"
-#include "lib/apic.h"
+#include "acpi.h"
+#include "apic.h"
+#include "cpu.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/serial.h"
 
 using namespace guest;
@@ -167,6 +167,6 @@ void guest_main() {
   report_cpu();
   report_acpi();
   report_mp();
-  out8(0x680, 2);  // boot timeline: as a kernel's first user program would
+  report_progress(2);
   print_line("report=end");
 }

@@ -91,6 +91,30 @@ inline void wait_for_interrupt() {
   for (;;) asm volatile("cli; hlt");
 }
 
+// Between stores, or loads, of memory that a device reads and writes as well. x86 keeps their order; the compiler has
+// to.
+inline void store_barrier() {
+  asm volatile("" ::: "memory");
+}
+inline void load_barrier() {
+  asm volatile("" ::: "memory");
+}
+
+// The boot timeline: 1 at the kernel's entry, 2 where its first user program would begin.
+inline void report_progress(uint8_t stage) {
+  out8(0x680, stage);
+}
+
+// Where a device may be accessed without regard to alignment.
+inline uint64_t any_alignment(uint64_t device) {
+  return device;
+}
+
+// Nothing lies here: between RAM's lower part (ends at 3 GiB) and the virtio-mmio window.
+inline constexpr uint64_t kHole = 0xd0000000;
+// 4 MiB of RAM that nobody uses, if there are 64 MiB.
+inline constexpr uint64_t kSpareRam = 0x2000000;
+
 // Makes the 2 MiB page at physical `address` visible; gives the virtual address of the same byte. The last call's
 // window only.
 uint64_t map_window(uint64_t address);

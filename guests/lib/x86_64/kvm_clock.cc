@@ -1,6 +1,6 @@
-#include "lib/kvm_clock.h"
-
-#include "lib/cpu.h"
+// KVM's paravirtual clock. Spec: Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW.
+#include "cpu.h"
+#include "lib/timer.h"
 
 namespace guest {
 namespace {
@@ -21,17 +21,20 @@ struct alignas(64) TimeInfo {
 static_assert(sizeof(TimeInfo) == 64);
 
 TimeInfo info;
+bool enabled = false;
 
 }  // namespace
 
-bool init_kvm_clock() {
+bool init_clock() {
   if ((cpuid(1).ecx >> 31) == 0 || cpuid(0x40000000).ebx != 0x4b4d564b || (cpuid(0x40000001).eax & 8) == 0)
     return false;
   wrmsr(kSystemTimeMsr, reinterpret_cast<uint64_t>(&info) | kEnable);
+  enabled = true;
   return true;
 }
 
-uint64_t kvm_clock_ns() {
+uint64_t clock_ns() {
+  if (!enabled) return 0;
   for (;;) {
     const uint32_t version = info.version;
     uint64_t delta = rdtsc() - info.tsc_timestamp;

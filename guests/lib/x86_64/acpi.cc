@@ -1,7 +1,8 @@
-#include "lib/acpi.h"
+#include "acpi.h"
 
+#include "cpu.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
+#include "lib/processors.h"
 #include "lib/serial.h"
 
 namespace guest {

@@ -2,13 +2,13 @@
 // apic=ID` and the CPUID view of its own ID; then `cpus=LISTED online=STARTED apic=xapic|x2apic` and power-off. x2APIC
 // when an ID needs it (> 254) or on the word `x2apic`. Words: x2apic; wait-ms=N (how long to wait for the others;
 // default 10000).
-#include "lib/acpi.h"
-#include "lib/apic.h"
+#include "apic.h"
+#include "cpu.h"
 #include "lib/boot_info.h"
-#include "lib/cpu.h"
 #include "lib/interrupts.h"
 #include "lib/processors.h"
 #include "lib/serial.h"
+#include "lib/timer.h"
 
 using namespace guest;
 

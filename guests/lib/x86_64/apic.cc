@@ -1,6 +1,6 @@
-#include "lib/apic.h"
+#include "apic.h"
 
-#include "lib/cpu.h"
+#include "cpu.h"
 
 namespace guest {
 namespace {
@@ -76,7 +76,7 @@ void end_of_interrupt() {
   write(kEoi, 0);
 }
 
-void start_timer(TimerMode mode, uint32_t vector, uint32_t count) {
+void start_apic_timer(TimerMode mode, uint32_t vector, uint32_t count) {
   write(kDivide, kDivideByOne);
   write(kTimer, (static_cast<uint32_t>(mode) << 17) | vector);
   if (mode != TimerMode::TscDeadline) write(kInitialCount, count);
@@ -86,10 +86,10 @@ void arm_tsc_deadline(uint64_t tsc) {
   wrmsr(0x6e0, tsc);
 }
 
-void delay_ns(uint32_t ns) {
+void count_down(uint32_t count) {
   write(kDivide, kDivideByOne);
   write(kTimer, kMasked | 0x20);
-  write(kInitialCount, ns);
+  write(kInitialCount, count);
   while (read(kCurrentCount) != 0) pause();
 }
 

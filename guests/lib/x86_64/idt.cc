@@ -1,7 +1,8 @@
-#include "lib/interrupts.h"
+#include "idt.h"
 
-#include "lib/apic.h"
-#include "lib/cpu.h"
+#include "apic.h"
+#include "cpu.h"
+#include "lib/boot_info.h"
 #include "lib/power.h"
 #include "lib/serial.h"
 
@@ -46,6 +47,16 @@ void init_interrupts() {
 
 void set_handler(uint32_t vector, Handler handler) {
   handlers[vector - kFirstInterrupt] = handler;
+}
+
+void init_interrupt_controller() {
+  init_apic(has_word("x2apic"));
+}
+
+void connect_interrupt(InterruptLine line, Handler handler) {
+  const uint32_t vector = kFirstInterrupt + line.number % kInterrupts;
+  set_handler(vector, handler);
+  route_pin(line.number, vector, apic_id());
 }
 
 extern "C" void on_interrupt(const Frame* frame) {

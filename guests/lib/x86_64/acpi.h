@@ -22,12 +22,4 @@ void visit_madt(uint64_t madt, EntryVisitor visit);
 // Address of the MP floating pointer structure: last KiB of base memory, EBDA, BIOS area. 0: none.
 uint64_t find_mp_pointer();
 
-struct Processors {
-  static constexpr size_t kMax = 512;
-  uint32_t ids[kMax];
-  size_t count = 0;
-};
-// Enabled processors from the MADT, without ACPI from the MP table.
-void list_processors(Processors* out);
-
 }  // namespace guest
