@@ -10,6 +10,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOL = str(ROOT / "tools" / "with-kvm")
+HERE = pathlib.Path(__file__).resolve().parent
+HOST = os.uname().machine
+ARCHES = list(dict.fromkeys([HOST, "aarch64"]))  # this machine's, and one that needs programs of its own
+STORE = {"x86_64": "1 byte to port 0x80: 2\n", "aarch64": "1 byte to 0x9030000: 2\n"}
 AWKWARD = ["two words", "", "'single' \"double\"", "new\nline", "$HOME `id` \\", "-x", "*", "é"]
 
 
@@ -17,11 +21,16 @@ def clean_environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("STRATO_")}
 
 
+@pytest.fixture(scope="module", params=ARCHES)
+def arch(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    """One bed for all tests here, also where KVM is real."""
+def bed(arch, tmp_path_factory):
+    """One bed of each architecture for all tests here, also where KVM is real."""
     folder = str(tmp_path_factory.mktemp("bed"))
-    start = [TOOL, "--nested", "--start", "--bed", folder, "--owner", str(os.getpid())]
+    start = [TOOL, "--nested", "--start", "--arch", arch, "--bed", folder, "--owner", str(os.getpid())]
     assert subprocess.run(start, env=clean_environment(), stdout=subprocess.PIPE, timeout=1200, text=True).stdout == folder + "\n"
     yield folder
     subprocess.run([TOOL, "--stop", "--bed", folder], check=True, timeout=60)
@@ -47,8 +56,40 @@ def processes_named(bed, text):
     return [line for line in listing if text in line]
 
 
-def test_kvm_is_there(bed):
-    assert in_bed(bed, "sh", "-c", "exec 3<>/dev/kvm && grep -qw -e svm -e vmx /proc/cpuinfo").returncode == 0
+def test_kvm_runs_a_guest(bed, arch):
+    done = in_bed(bed, "/usr/bin/python3", str(HERE / "one_store.py"))
+    assert (done.stdout, done.stderr) == (STORE[arch], "")
+    if arch == "x86_64":
+        assert in_bed(bed, "grep", "-qw", "-e", "svm", "-e", "vmx", "/proc/cpuinfo").returncode == 0
+
+
+def test_an_arm64_bed_may_have_another_interrupt_controller_and_processor():
+    script = """if True:
+        import fcntl, struct
+        vm = fcntl.ioctl(open("/dev/kvm", "rb"), 0xAE01, 0)
+        def has_device(kind):
+            try:
+                return fcntl.ioctl(vm, 0xC00CAEE0, struct.pack("=III", kind, 0, 1)) is not None  # KVM_CREATE_DEVICE_TEST
+            except OSError:
+                return False
+        print("GICv2", has_device(5), "GICv3", has_device(7), "SVE", fcntl.ioctl(vm, 0xAE03, 170) == 1)
+    """
+    bed = [TOOL, "--nested", "--arch", "aarch64", "--gic", "2", "--sve"]
+    done = subprocess.run([*bed, "/usr/bin/python3", "-c", script], env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=1200)
+    assert done.stdout == "GICv2 True GICv3 False SVE True\n", done.stderr
+
+
+def test_programs_are_of_the_beds_architecture(bed, arch):
+    done = in_bed(bed, "/usr/bin/python3", "-c", "import os, sysconfig, pytest; print(os.uname().machine, sysconfig.get_platform())")
+    assert done.stdout == f"{arch} linux-{arch}\n"
+
+
+def test_a_bed_that_is_another_than_asked_for_is_named(bed, arch):
+    other = {"x86_64": "aarch64", "aarch64": "x86_64"}[arch]
+    done = in_bed(bed, "true", words=["--arch", other])
+    assert (done.returncode, done.stdout) == (125, "")
+    assert f"is {arch}" in done.stderr
 
 
 def test_the_exit_code_is_the_commands(bed):
@@ -158,9 +199,10 @@ def test_a_bed_ends_with_its_owner(tmp_path):
     assert not pathlib.Path(f"/proc/{keeper}").exists() or "Z" in pathlib.Path(f"/proc/{keeper}/stat").read_text()
 
 
-def test_a_bed_for_one_command_goes_away(tmp_path):
+@pytest.mark.parametrize("name", ARCHES)
+def test_a_bed_for_one_command_goes_away(tmp_path, name):
     environment = dict(clean_environment(), STRATO_SCRATCH=str(tmp_path))
-    command = [TOOL, "--nested", "sh", "-c", 'echo inside >"$STRATO_SCRATCH/file"; exit 3']
+    command = [TOOL, "--nested", "--arch", name, "sh", "-c", 'echo inside >"$STRATO_SCRATCH/file"; exit 3']
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=1200)
     assert done.returncode == 3
     assert (tmp_path / "file").read_text() == "inside\n"

@@ -14,6 +14,13 @@ root=/host
 mkdir "$root"
 plan9=trans=virtio,version=9p2000.L,msize=512000
 mount -t 9p -o "ro,$plan9,cache=loose" host "$root" || fail "cannot mount the host's files"
+if [ -n "$USERLAND" ]; then
+  # The host's programs are of another architecture. Debian has them all below /usr, but somebody's files may be in /usr/src.
+  mkdir /sources
+  mount -o bind "$root/usr/src" /sources
+  mount -o bind "$root$USERLAND/usr" "$root/usr" || fail "cannot see $USERLAND"
+  mount -o bind /sources "$root/usr/src"
+fi
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The guest's /init. It loads the modules of the image, reports what it sees as key=value lines between two markers, and
 # obeys words of the kernel's command line:
-#   strato.port=PORT,VALUE  first writes a byte to an I/O port
+#   strato.port=PORT,VALUE  first writes a byte to an I/O port, on arm64 to a physical address
 #   strato.root=DEVICE,TYPE goes on with the /init of that file system, read-write when it can be
 #   strato.report=no        no report
 #   strato.run=PATH         then runs a program of the initramfs; its exit code is reported
@@ -22,7 +22,7 @@ for word in $cmdline; do
     quiet) echo 1 >/proc/sys/kernel/printk ;;
   esac
 done
-[ -z "$port" ] || outb "$((${port%,*}))" "$((${port#*,}))"
+[ -z "$port" ] || mark "$((${port%,*}))" "$((${port#*,}))" || echo "strato.port=$port: not written"
 
 failed=
 if [ -f /modules/order ]; then
@@ -43,9 +43,11 @@ show() {
 report_processors() {
   for folder in /sys/devices/system/cpu/cpu[0-9]*; do
     cd "$folder/topology" || continue
+    die=0
+    [ ! -f die_id ] || read -r die <die_id # arm64 has none
     # cat, because these lists do not bear being read byte by byte
-    set -- $(cat physical_package_id die_id cluster_id core_id thread_siblings_list)
-    echo "${folder##*/}=package:$1 die:$2 cluster:$3 core:$4 siblings:$5"
+    set -- $(cat physical_package_id cluster_id core_id thread_siblings_list)
+    echo "${folder##*/}=package:$1 die:$die cluster:$2 core:$3 siblings:$4"
   done
   cd /
 }

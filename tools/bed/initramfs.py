@@ -5,20 +5,22 @@ import os
 import pathlib
 import re
 import stat
-import subprocess
 import tempfile
 
+import userland
 from packages import Failure, ensure_programs, find_program, run
 
 HERE = pathlib.Path(__file__).resolve().parent
-OUTB_FLAGS = ["-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra",
+MARK_FLAGS = ["-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra",
               "-Werror", "-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-s"]
 
 
 class Initramfs:
     """Files by archive path (no leading slash); parents are made by themselves."""
 
-    def __init__(self):
+    def __init__(self, arch):
+        self._arch = arch
+        self._programs = userland.of(arch)
         self._entries = {}  # path: (mode, data, (major, minor))
 
     def folder(self, path, mode=0o755):
@@ -65,20 +67,21 @@ class Initramfs:
     def busybox(self):
         """busybox-static under all its names."""
         ensure_programs("bed", "busybox")
-        source = find_program("busybox")
-        if libraries(source):
+        files = self._programs.files_of("busybox")
+        source = files[0][0]
+        if len(files) > 1:
             raise Failure(f"{source} is not the static busybox; install busybox-static")
         self.file("bin/busybox", pathlib.Path(source).read_bytes(), 0o755)
-        for name in run([source, "--list-full"]).decode().split():
+        # This machine's busybox knows the names also of another architecture's, which it cannot run.
+        for name in run([find_program("busybox"), "--list-full"]).decode().split():
             if name != "bin/busybox":
                 self.link(name, "/bin/busybox")
 
-    def outb(self):
-        """Our own outb.c, as /bin/outb."""
-        ensure_programs("bed", "gcc")
+    def mark(self):
+        """Our own mark.c, as /bin/mark."""
         with tempfile.TemporaryDirectory() as folder:
-            run([find_program("gcc"), *OUTB_FLAGS, "-o", f"{folder}/outb", HERE / "outb.c"])
-            self.file("bin/outb", pathlib.Path(folder, "outb").read_bytes(), 0o755)
+            run([self._arch.compiler(), *MARK_FLAGS, "-o", f"{folder}/mark", HERE / "mark.c"])
+            self.file("bin/mark", pathlib.Path(folder, "mark").read_bytes(), 0o755)
 
     def modules(self, kernel, names, folder="modules"):
         """The modules, and the order to load them in as the file `order` of the same folder."""
@@ -104,20 +107,10 @@ class Initramfs:
         else:
             raise Failure(f"{source}: no such file or folder")
 
-    def host_program(self, name):
-        """A program of the host with the libraries it is linked with, all at the paths they have there."""
-        path = find_program(name)
-        if not path:
-            raise Failure(f"{name}: no such program here")
-        self.tree(path, path)
-        for library in libraries(path):
-            self.tree(library, library)
-
-
-def libraries(program):
-    """The shared libraries and the loader that a program needs; none for a static one, of which ldd disapproves."""
-    output = subprocess.run(["ldd", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
-    return re.findall(r"(/\S+) \(0x", output)
+    def program(self, name):
+        """A program with the libraries it is linked with, all at the paths they have in their system."""
+        for here, there in self._programs.files_of(name):
+            self.tree(here, there)
 
 
 def _record(inode, path, mode, data, device):

@@ -76,7 +76,8 @@ def start(folder, options):
 def _start(folder, options):
     folder = os.path.abspath(folder)
     owner = _open_owner(options.owner)
-    machine.prepare()
+    machine.prepare(options.kind)
+    machine.write_kind(folder, options.kind)
     ready, told = os.pipe()
     if os.fork() == 0:
         try:
@@ -117,14 +118,14 @@ def _keep(folder, options, owner, told):
         signal.set_wakeup_fd(wake_write)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
-        qemu = machine.start(folder, options.memory, options.cpus)
+        qemu = machine.start(folder, options.kind, options.memory, options.cpus)
         _let_go_of_the_starter(told)
         ends = [fd for fd in (owner, wake_read) if fd is not None]
         while _watch(folder, qemu, ends, options) == HANGS:
-            _write_down_hang(folder)
+            _write_down_hang(folder, options.kind)
             qemu.kill()
             qemu.wait()
-            qemu = machine.start(folder, options.memory, options.cpus)
+            qemu = machine.start(folder, options.kind, options.memory, options.cpus)
         ended_by_itself = qemu.poll() is not None
         qemu.kill()
         qemu.wait()
@@ -179,11 +180,11 @@ def _answers(folder, ends, patience):
     return ended or status == 0
 
 
-def _write_down_hang(folder):
+def _write_down_hang(folder, kind):
     """What the processors were doing, and the last words of the kernel, for whoever wants to find the reason."""
     with open(cache_dir() / "hangs.log", "a") as log:
-        log.write(f"{time.strftime('%F %T')} {folder}: started anew\n{machine.last_words(folder)}\n")
-        log.write(machine.ask_monitor(folder, ["info registers -a", "info lapic 0", "info lapic 1"]))
+        log.write(f"{time.strftime('%F %T')} {folder}, {kind.label()}: started anew\n{machine.last_words(folder)}\n")
+        log.write(machine.ask_monitor(folder, machine.MONITOR_COMMANDS[kind.arch.name]))
 
 
 def stop(folder):

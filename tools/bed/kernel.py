@@ -1,5 +1,6 @@
-"""Debian kernels: fetched once per flavour, with the ELF vmlinux cut out of the bzImage and the modules indexed."""
+"""Debian kernels: fetched once per flavour and architecture, in the forms that machines boot, with the modules indexed."""
 
+import gzip
 import json
 import lzma
 import pathlib
@@ -11,20 +12,23 @@ import zlib
 
 from packages import Failure, cache_dir, cache_lock, ensure_programs, find_newest, find_program, run, say, unpack
 
-# flavour: (prefix and pattern of the package's name, suite asked when the system's own suites lack it)
+# flavour: (prefix and pattern of the package's name before the architecture, suite asked when the system's own suites lack it)
 FLAVOURS = {
-    "generic": ("linux-image-6.1.", r"linux-image-6\.1\.0-\d+-amd64(-unsigned)?", None),
-    "cloud": ("linux-image-6.1.", r"linux-image-6\.1\.0-\d+-cloud-amd64(-unsigned)?", None),
-    "backports": ("linux-image-6.12.", r"linux-image-6\.12\.[0-9+a-z.]+-cloud-amd64(-unsigned)?", "bookworm-backports"),
+    "generic": ("linux-image-6.1.", r"linux-image-6\.1\.0-\d+", None),
+    "cloud": ("linux-image-6.1.", r"linux-image-6\.1\.0-\d+-cloud", None),
+    "backports": ("linux-image-6.12.", r"linux-image-6\.12\.[0-9+a-z.]+-cloud", "bookworm-backports"),
 }
 
 
 class Kernel:
-    def __init__(self, folder):
+    def __init__(self, folder, arch):
         self.folder = folder
-        self.bzimage = next(folder.glob("boot/vmlinuz-*"))
-        self.vmlinux = folder / "boot" / "vmlinux"
-        self.version = self.bzimage.name.removeprefix("vmlinuz-")
+        self.shipped = next(folder.glob("boot/vmlinuz-*"))
+        self.version = self.shipped.name.removeprefix("vmlinuz-")
+        # By the name it has in a guest's image: as it is shipped, and the other form.
+        names = {"x86_64": ("bzImage", "vmlinux"), "aarch64": ("Image", "Image.gz")}[arch.name]
+        self.images = {names[0]: self.shipped, names[1]: folder / "boot" / names[1]}
+        self.quickest = self.images["vmlinux" if "vmlinux" in names else "Image"]
         self.modules = folder / "lib" / "modules" / self.version
 
     def load_order(self, names):
@@ -39,41 +43,50 @@ class Kernel:
         return [pathlib.Path(file) for file in files]
 
 
-def fetch(flavour):
+def fetch(flavour, arch):
     """The newest kernel of a flavour as it was when the cache was filled; remove the cache to get a newer one."""
     ensure_programs("bed", "modprobe", "lz4", "zstd")
     folder = cache_dir() / "kernels"
     folder.mkdir(exist_ok=True)
-    choice = folder / f"{flavour}.json"
-    with cache_lock(f"kernel-{flavour}"):
+    choice = folder / f"{flavour}-{arch.debian}.json"
+    with cache_lock(f"kernel-{flavour}-{arch.debian}"):
         if choice.exists():
             tree = folder / json.loads(choice.read_text())["tree"]
-            if (tree / "boot" / "vmlinux").exists():
-                return Kernel(tree)
+            if tree.exists():
+                kernel = Kernel(tree, arch)
+                if all(image.exists() for image in kernel.images.values()):
+                    return kernel
         prefix, pattern, suite = FLAVOURS[flavour]
-        apt, name, version = find_newest(prefix, pattern, suite)
+        apt, name, version = find_newest(arch, prefix, rf"{pattern}-{arch.debian}(-unsigned)?", suite)
         tree = folder / f"{name}_{version}"
         if not tree.exists():
             unpack(apt, name, version, tree)
-        prepare(tree)
+        prepare(tree, arch)
         choice.write_text(json.dumps({"tree": tree.name, "package": name, "version": version}) + "\n")
-        return Kernel(tree)
+        return Kernel(tree, arch)
 
 
-def prepare(tree):
-    """Indexes the modules and cuts the vmlinux out."""
+def prepare(tree, arch):
+    """Indexes the modules and makes the other form of the kernel."""
     if not (tree / "lib").exists():  # newer packages ship usr/lib only
         (tree / "lib").symlink_to("usr/lib")
-    kernel = Kernel(tree)
+    kernel = Kernel(tree, arch)
     say(f"unpacking kernel {kernel.version}")
     shutil.rmtree(tree / "usr" / "share", ignore_errors=True)
     run([find_program("depmod"), "-b", tree, kernel.version])
-    vmlinux = extract_vmlinux(kernel.bzimage.read_bytes())
-    if not has_pvh_entry(vmlinux):
-        raise Failure(f"{kernel.bzimage}: its vmlinux has no PVH entry")
-    partial = kernel.vmlinux.with_suffix(".partial")
-    partial.write_bytes(vmlinux)
-    partial.rename(kernel.vmlinux)
+    shipped = kernel.shipped.read_bytes()
+    name, path = list(kernel.images.items())[1]
+    if name == "vmlinux":
+        image = extract_vmlinux(shipped)
+        if not has_pvh_entry(image):
+            raise Failure(f"{kernel.shipped}: its vmlinux has no PVH entry")
+    else:
+        if shipped[0x38:0x3C] != b"ARM\x64":  # Documentation/arm64/booting.rst
+            raise Failure(f"{kernel.shipped}: not an arm64 Image")
+        image = gzip.compress(shipped, 6, mtime=0)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(image)
+    partial.rename(path)
 
 
 def extract_vmlinux(image):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+TOOL = pathlib.Path(__file__).resolve().parents[1] / "packages"
 
 class Failure(Exception):
     """Something the caller can act on; the text is all that is shown."""
@@ -34,10 +35,10 @@ def cache_lock(name):
         yield
 
 
-def run(argv, **options):
+def run(argv, given=b"", **options):
     """Runs a program quietly; its output is shown only when it fails."""
     argv = [str(word) for word in argv]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    done = subprocess.run(argv, input=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     if done.returncode != 0:
         output = (done.stdout + done.stderr).decode(errors="replace").strip()
         raise Failure(f"`{' '.join(argv)}` ended with code {done.returncode}\n{output}")
@@ -49,12 +50,16 @@ def find_program(name):
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 
 
+def names_in(*groups):
+    """The packages of groups of tools/packages."""
+    return run([TOOL, "--list", *groups]).decode().split()
+
+
 def ensure_programs(group, *programs):
     """Installs a group of tools/packages when one of its programs is missing."""
     if all(find_program(program) for program in programs):
         return
-    tool = pathlib.Path(__file__).resolve().parents[1] / "packages"
-    if subprocess.run([tool, group], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode != 0:
+    if subprocess.run([TOOL, group], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode != 0:
         raise Failure(f"programs are missing: {' '.join(program for program in programs if not find_program(program))}")
 
 
@@ -83,40 +88,69 @@ class Apt:
         run(["apt-get", "-qq", *self.options, "-o", "APT::Sandbox::User=root", "download", f"{name}={version}"], cwd=folder)
         return next(pathlib.Path(folder).glob("*.deb"))
 
+    def download_with_needs(self, names, folder):
+        """All the packages that these need on a system that has none yet."""
+        folder = pathlib.Path(folder)
+        (folder / "partial").mkdir(parents=True)
+        run(["apt-get", "-qq", "-y", *self.options, f"-oDir::Cache::archives={folder}", "--no-install-recommends", "--download-only",
+             "install", *names])
+        return sorted(folder.glob("*.deb"))
 
-def private_apt(suite):
-    """An apt that knows `suite` of the mirror that this system already uses, without touching /etc/apt."""
-    listing = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)"]).decode().splitlines()
-    mirrors = [line.split()[0] for line in listing if line.split()[1:] == [suite.split("-")[0]]]
-    if not mirrors:
-        raise Failure(f"no Debian mirror found in apt's sources for {suite}")
-    folder = cache_dir() / "apt" / suite
+
+def sources(*fields):
+    """These fields of the main components of Debian that this system's apt knows, as rows."""
+    wanted = "\t".join(f"$({field})" for field in ("ORIGIN", "COMPONENT", *fields))
+    rows = [line.split("\t") for line in run(["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"]).decode().splitlines()]
+    return list(dict.fromkeys(tuple(row[2:]) for row in rows if row[:2] == ["Debian", "main"]))
+
+
+def private_apt(architecture, suite=None):
+    """An apt that knows one suite, or all that this system uses, of the mirrors it uses, without touching /etc/apt."""
+    rows = sources("REPO_URI", "RELEASE")
+    if not rows and os.geteuid() == 0:
+        say("updating apt's package lists")
+        Apt().update()
+        rows = sources("REPO_URI", "RELEASE")
+    if suite:
+        rows = [(uri, suite) for uri, release in rows if release == suite.split("-")[0]]
+    if not rows:
+        raise Failure(f"no Debian mirror found in apt's sources{f' for {suite}' if suite else ''}; is the package list up to date?")
+    folder = cache_dir() / "apt" / "-".join(filter(None, (architecture, suite)))
     for part in ("lists/partial", "cache/archives/partial"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (folder / "sources.list").write_text(f"deb [signed-by={keys}] {mirrors[0]} {suite} main\n")
-    return Apt([f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache",
-                f"-oDir::Etc::SourceList={folder}/sources.list", "-oDir::Etc::SourceParts=/dev/null",
-                "-oAPT::Sandbox::User=root"])
+    (folder / "sources.list").write_text("".join(f"deb [signed-by={keys}] {uri} {release} main\n" for uri, release in rows))
+    return Apt([f"-oAPT::Architecture={architecture}", f"-oAPT::Architectures={architecture}", "-oAPT::Sandbox::User=root",
+                f"-oDir::State={folder}", f"-oDir::State::status={folder}/status", f"-oDir::State::Lists={folder}/lists",
+                f"-oDir::Cache={folder}/cache", f"-oDir::Etc::SourceList={folder}/sources.list", "-oDir::Etc::SourceParts=/dev/null"])
 
 
-def find_newest(prefix, pattern, extra_suite=None):
-    """(apt, name, version): looked up in the lists at hand, then in fresh ones, then in `extra_suite`."""
-    system = Apt()
-    found = system.newest(prefix, pattern)
-    if found is None and os.geteuid() == 0:
-        say("updating apt's package lists")
-        system.update()
-        found = system.newest(prefix, pattern)
-    if found:
-        return (system, *found)
+def apts(arch, extra_suite=None):
+    """Where packages of an architecture are looked for, one after the other: the lists at hand, fresh ones, and `extra_suite`."""
+    if arch.is_hosts:
+        yield Apt()
+        if os.geteuid() == 0:
+            say("updating apt's package lists")
+            yield updated(Apt())
+    else:
+        say(f"reading the package lists of {arch.debian}")
+        yield updated(private_apt(arch.debian))
     if extra_suite:
         say(f"reading the package list of {extra_suite}")
-        private = private_apt(extra_suite)
-        private.update()
-        found = private.newest(prefix, pattern)
-        if found:
-            return (private, *found)
+        yield updated(private_apt(arch.debian, extra_suite))
+
+
+def updated(apt):
+    apt.update()
+    return apt
+
+
+def find_newest(arch, prefix, pattern, extra_suite=None):
+    """(apt, name, version) of the newest package of the first place that has one."""
+    for apt in apts(arch, extra_suite):
+        if found := apt.newest(prefix, pattern):
+            return (apt, *found)
     raise Failure(f"apt knows no package {pattern}; is the package list up to date?")
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+import arch
 import client
 import hold
 import keeper
@@ -22,7 +23,11 @@ Runs CMD where a Linux guest can boot: directly with hardware KVM, otherwise in 
 that sees this machine's files read-only at their own paths. Arguments, environment, working directory, standard streams
 and exit code are those of a direct run. Writable there: /tmp and /var/tmp (thrown away), $STRATO_SCRATCH (the same folder
 inside and outside) and $STRATO_SCRATCH_DISK (an ext4 file system of the bed's own). Exit code 124 after a time-out, 125
-when with-kvm itself failed."""
+when with-kvm itself failed.
+
+With --arch of another architecture it is always the bed, whose /usr has Debian's programs of that architecture: CMD is
+/usr/bin/python3, a shell, or a program built for it. A bed that is up knows what it is; --arch, --gic and --sve matter at its
+start, and with --keep, which keeps one for each. An arm64 bed is a Cortex-A57 with a GICv3 and its ITS, if nothing else is said."""
 
 
 def parse(argv):
@@ -39,7 +44,9 @@ def parse(argv):
     parser.add_argument("--timeout", metavar="S", type=float, help="end CMD, with all its processes, after so many seconds")
     parser.add_argument("--memory", metavar="MIB", type=int, default=8192, help="the bed's memory, used as needed (8192)")
     parser.add_argument("--cpus", metavar="N", type=int, help="the bed's processors (2 to 4, as the machine has)")
-    parser.add_argument("--arch", choices=["x86_64"], default="x86_64", help="the guest's architecture")
+    parser.add_argument("--arch", choices=sorted(arch.ARCHES), help="the guest's architecture (default: the bed's, or this machine's)")
+    parser.add_argument("--gic", metavar="N", type=int, choices=machine.GICS, help="an arm64 bed's interrupt controller: 3 or 2")
+    parser.add_argument("--sve", action="store_true", help="an arm64 bed with QEMU's newest processor (SVE, VHE, PMU ...), which is slower")
     parser.add_argument("--nested", action="store_true", help="use the bed also where KVM is real")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD ARGS...")
     options = parser.parse_args(argv)
@@ -48,17 +55,36 @@ def parse(argv):
     if bool(options.command) == (options.start or options.stop):
         parser.error("give a command, or --start, or --stop")
     if options.keep:
-        options.bed = keeper.named_folder(options.keep)
+        options.bed = None  # not $STRATO_BED
+    options.kind = kind_wanted(options)
+    if (options.gic or options.sve) and options.kind.arch.name != "aarch64":
+        parser.error("--gic and --sve are for --arch aarch64")
+    if options.keep:
+        default = options.kind == machine.Kind(arch.host())
+        options.bed = keeper.named_folder(options.keep if default else f"{options.keep}-{options.kind.label()}")
     return options
+
+
+def kind_wanted(options):
+    """What the bed shall be, or is if it is up."""
+    wanted = arch.ARCHES[options.arch] if options.arch else None
+    kind = machine.kind_of(options.bed) if options.bed and options.command else None
+    if kind:
+        if wanted not in (None, kind.arch) or options.gic not in (None, kind.gic) or (options.sve and not kind.sve):
+            raise Failure(f"{options.bed}: the bed that runs there is {kind.label()}")
+        return kind
+    return machine.Kind(wanted or arch.host(), options.gic or machine.GICS[0], options.sve)
 
 
 def kvm_is_real():
     """Whether guests run on the processor itself: some hosts emulate KVM, and Linux does not boot there."""
-    flags = re.search(r"^flags\s*:.*\b(vmx|svm)\b", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError:
         return False
+    if arch.host().name != "x86_64":
+        return True
+    flags = re.search(r"^flags\s*:.*\b(vmx|svm)\b", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return flags is not None
 
 
@@ -103,7 +129,7 @@ def run_once(options):
         if scratch:
             os.symlink(os.path.abspath(scratch), os.path.join(folder, "scratch"))
         with hold.held(folder):
-            qemu = machine.start(folder, options.memory, options.cpus)
+            qemu = machine.start(folder, options.kind, options.memory, options.cpus)
             try:
                 return run_in(folder, options, lambda: qemu.poll() is None)
             finally:
@@ -132,7 +158,7 @@ def start(options, real):
 
 def main(argv):
     options = parse(argv)
-    real = kvm_is_real() and not options.nested
+    real = options.kind.arch.is_hosts and kvm_is_real() and not options.nested
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     if options.start:
