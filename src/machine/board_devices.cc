@@ -7,6 +7,8 @@
 #include "devices/cmos_rtc.h"
 #include "devices/debug_port.h"
 #include "devices/i8042.h"
+#include "devices/pl011.h"
+#include "devices/pl031.h"
 #include "devices/power_ports.h"
 #include "devices/serial_16550.h"
 #include "hypervisor/kvm/irq.h"
@@ -51,6 +53,12 @@ int64_t wall_clock_s() {
   return static_cast<int64_t>(::time(nullptr));
 }
 
+int64_t wall_clock_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
 }  // namespace
 
 std::vector<std::string_view> BoardDevices::component_names(bool serial, bool guest_has_acpi) {
@@ -91,6 +99,17 @@ Result<> BoardDevices::add(const arch::BoardDevice& place, const Args& args) {
           place, args, [&args](const std::string& name, IrqLine& irq, std::optional<Serial16550State> state) {
             return Serial16550::create({.name = name, .chardev = *args.serial_backend, .irq = irq}, std::move(state));
           });
+    case Kind::Pl011:
+      return add_component<Pl011State>(
+          place, args, [&args](const std::string& name, IrqLine& irq, std::optional<Pl011State> state) {
+            return Pl011::create({.name = name, .chardev = *args.serial_backend, .irq = irq}, std::move(state));
+          });
+    case Kind::Pl031:
+      return add_component<Pl031State>(
+          place, args, [&args](const std::string& name, IrqLine& irq, std::optional<Pl031State> state) {
+            return Pl031::create({.name = name, .loop = args.loop, .irq = irq, .unix_ns = wall_clock_ns},
+                                 std::move(state));
+          });
     case Kind::CmosRtc:
       return add_component<CmosRtcState>(place, args,
                                          [](const std::string&, IrqLine&, std::optional<CmosRtcState> state) {
@@ -109,9 +128,6 @@ Result<> BoardDevices::add(const arch::BoardDevice& place, const Args& args) {
                       if (value == DebugPort::kKernelEntry) report("kernel_entry");
                       if (value == DebugPort::kUserspace) report("userspace");
                     }));
-    case Kind::Pl011:
-    case Kind::Pl031:
-      break;
   }
   return {};
 }

@@ -10,6 +10,7 @@
 #include "bus/interrupt.h"
 #include "bus/io_bus.h"
 #include "chardev/chardev.h"
+#include "event/event_loop.h"
 #include "hypervisor/kvm/vm.h"
 #include "migration/saved_machine.h"
 
@@ -23,6 +24,7 @@ class BoardDevices {
     const Vm& vm;
     IoBus& port_bus;
     IoBus& mmio_bus;
+    EventLoop& loop;  // control
     Chardev* serial_backend = nullptr;  // null: no serial port
     bool guest_has_acpi = true;         // else it looks for a PC's CMOS clock
     std::function<void()> on_power_off{};

@@ -173,7 +173,7 @@ Result<> Microvm::restore_platform() {
 
 Result<> Microvm::make_devices() {
   // Not before the kernel has been read: an error up to there leaves the files and the terminal alone.
-  BoardDevices::Args args{.vm = vm_, .port_bus = port_bus_, .mmio_bus = mmio_bus_};
+  BoardDevices::Args args{.vm = vm_, .port_bus = port_bus_, .mmio_bus = mmio_bus_, .loop = loop_};
   if (config_.serial) args.serial_backend = STRATO_TRY(chardevs_.open(*config_.serial));
   args.guest_has_acpi = plan_.guest_has_acpi;
   args.on_power_off = [this] { post_power_off(); };
