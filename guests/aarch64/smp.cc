@@ -1,6 +1,7 @@
 // smp: starts every other processor of the devicetree by CPU_ON. Each waits for a software generated interrupt from the
-// first one and for one of its own virtual timer, and prints `cpu=INDEX mpidr=ID sgi=COUNT timer=COUNT`, COUNT being
-// what has come by then; then `cpus=LISTED online=STARTED gic=v2|v3` and power-off.
+// first one and for one of its own virtual timer. The first one prints `cpu=INDEX mpidr=ID sgi=COUNT timer=COUNT` of
+// each that has both, or has given up, in that order; then `cpus=LISTED online=STARTED gic=v2|v3` and power-off.
+// Whoever waits sleeps: where many processors share few of the host's, those that spin starve the one that works.
 // Words: wait-ms=N (how long to wait for the others, and each of them for its interrupts; default 10000).
 #include "cpu.h"
 #include "gic.h"
@@ -8,7 +9,6 @@
 #include "lib/interrupts.h"
 #include "lib/processors.h"
 #include "lib/serial.h"
-#include "lib/timer.h"
 #include "machine.h"
 
 using namespace guest;
@@ -21,12 +21,11 @@ constexpr uint64_t kTimerTicks = 1000;  // of the counter, from now
 struct Local {
   volatile uint64_t id;
   volatile uint32_t sgis, ticks;
-  volatile bool waits;
+  volatile bool waits, ended;
 };
 
 Processors processors;
 Local locals[Processors::kMax];
-uint32_t online = 0;
 
 Local& own() {
   return locals[processor_index()];
@@ -45,8 +44,10 @@ void on_timer() {
   own().ticks = own().ticks + 1;
 }
 
-uint32_t count_online() {
-  return __atomic_load_n(&online, __ATOMIC_ACQUIRE);
+void sleep_for(uint64_t ticks) {
+  GUEST_WRITE_REGISTER(cntv_cval_el0, counter() + ticks);
+  GUEST_WRITE_REGISTER(cntv_ctl_el0, 1);
+  wait_for_interrupt();
 }
 
 // Until both interrupts have been here.
@@ -65,9 +66,14 @@ void take_interrupts() {
   const uint64_t end = counter() + patience();
   while ((local.sgis == 0 || local.ticks == 0) && counter() < end) wait_for_interrupt();
   GUEST_WRITE_REGISTER(cntv_ctl_el0, 0);
-  print_line("cpu=", processor_index(), " mpidr=", Hex{local.id}, " sgi=", uint64_t{local.sgis},
-             " timer=", uint64_t{local.ticks});
-  __atomic_fetch_add(&online, 1, __ATOMIC_RELEASE);
+  store_barrier();
+  local.ended = true;
+}
+
+void print_processor(uint64_t index) {
+  load_barrier();
+  const Local& local = locals[index];
+  print_line("cpu=", index, " mpidr=", Hex{local.id}, " sgi=", uint64_t{local.sgis}, " timer=", uint64_t{local.ticks});
 }
 
 }  // namespace
@@ -80,17 +86,25 @@ extern "C" void guest_start_ap(uint64_t) {
 void guest_main() {
   list_processors(&processors);
   take_interrupts();
+  print_processor(0);
   start_others(processors);
-  const uint64_t wait_ms = word_number("wait-ms", 10000);
-  for (uint64_t ms = 0; ms < wait_ms && count_online() < processors.count; ms++) {
+  const uint64_t end = counter() + patience();
+  size_t online = 1;
+  while (online < processors.count && counter() < end) {
     for (size_t i = 1; i < processors.count; i++) {
-      if (!locals[i].waits) continue;
-      locals[i].waits = false;
-      load_barrier();
-      send_sgi(locals[i].id, kSgi);
+      if (locals[i].waits) {
+        locals[i].waits = false;
+        load_barrier();
+        send_sgi(locals[i].id, kSgi);
+      }
+      if (locals[i].ended) {
+        locals[i].ended = false;
+        print_processor(i);
+        online++;
+      }
     }
-    delay_ns(1'000'000);
+    sleep_for(GUEST_READ_REGISTER(cntfrq_el0) / 1000);
   }
-  print_line("cpus=", processors.count, " online=", uint64_t{count_online()},
+  print_line("cpus=", processors.count, " online=", online,
              " gic=", machine().gic_version == 3 ? Text("v3") : Text("v2"));
 }

@@ -153,12 +153,11 @@ void Pl031::write_register(Reg reg, uint32_t value, uint64_t now_seconds) {
     case Reg::InterruptClear:
       regs_.ris &= static_cast<uint8_t>(~value);
       break;
+    case Reg::Control:  // 3.3.4: once it runs, it runs until it is reset
     case Reg::Data:
     case Reg::RawInterrupt:
     case Reg::MaskedInterrupt:
       break;  // read-only
-    case Reg::Control:
-      break;  // 3.3.4: once it runs, it runs until it is reset
   }
 }
 

@@ -60,10 +60,22 @@ void init_distributor() {
   distributor_ready = true;
 }
 
-// Affinity fields as GICR_TYPER and GICD_IROUTER have them.
+// The one of the processor's number is its own, if the regions are filled in the order of the devicetree: looked at
+// first, as each look is an exit.
+uint64_t redistributor_by_index(uint64_t index) {
+  for (size_t region = 0; region < machine().redistributor_regions; region++) {
+    const Area& area = machine().redistributors[region];
+    if (index < area.size / kFrames) return area.base + index * kFrames;
+    index -= area.size / kFrames;
+  }
+  return machine().redistributors[0].base;
+}
+
 uint64_t find_redistributor() {
   const uint64_t id = mpidr();
-  const uint64_t affinity = (id & 0xffffff) | (id >> 32 & 0xff) << 24;
+  const uint64_t affinity = (id & 0xffffff) | (id >> 32 & 0xff) << 24;  // as GICR_TYPER has it
+  const uint64_t likely = redistributor_by_index(processor_index());
+  if (mmio_read<uint64_t>(likely + kRedistributorType) >> 32 == affinity) return likely;
   for (size_t region = 0; region < machine().redistributor_regions; region++) {
     const Area& area = machine().redistributors[region];
     for (uint64_t at = area.base; at < area.base + area.size; at += kFrames) {
