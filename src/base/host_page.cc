@@ -5,8 +5,8 @@
 namespace strato {
 
 uint64_t host_page_size() {
-  static const auto bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  return bytes;
+  static const auto kBytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return kBytes;
 }
 
 }  // namespace strato
