@@ -9,9 +9,12 @@
 namespace strato::arch {
 
 std::vector<uint64_t> registers_to_save(std::span<const uint64_t> listed) {
-  std::vector<uint64_t> ids(listed.begin(), listed.end());
-  std::erase_if(ids, register_id::is_counter);
-  std::ranges::stable_partition(ids, register_id::is_firmware);
+  std::vector<uint64_t> ids;
+  for (const bool firmware : {true, false}) {
+    for (const uint64_t id : listed) {
+      if (register_id::is_firmware(id) == firmware && !register_id::is_counter(id)) ids.push_back(id);
+    }
+  }
   return ids;
 }
 
