@@ -55,3 +55,17 @@ function(strato_layer name)
     endforeach()
   endif()
 endfunction()
+
+# strato_foreign_arch(ARCH): what the folder of another architecture has that needs none of its KVM (all but platform*.cc), as one gtest program
+# arch_ARCH_test, so that a mistake there shows in every build.
+function(strato_foreign_arch arch)
+  if(arch STREQUAL STRATO_ARCH OR NOT STRATO_TESTS)
+    return()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/arch/${arch}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/platform[^/]*\\.cc$")
+  add_executable(arch_${arch}_test ${sources})
+  target_include_directories(arch_${arch}_test PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(arch_${arch}_test PRIVATE strato_boot strato_state GTest::gmock GTest::gtest_main Threads::Threads)
+  add_test(NAME arch_${arch} COMMAND arch_${arch}_test)
+endfunction()

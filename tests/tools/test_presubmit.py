@@ -216,8 +216,14 @@ def test_files_of_another_architecture_are_left_to_its_machines():
     here = os.uname().machine
     other = "aarch64" if here == "x86_64" else "x86_64"
     for name, mine in [(f"src/disk/{here}.cc", True), (f"src/disk/{other}.cc", False), (f"src/disk/{other}_gic.h", False),
-                       (f"src/disk/to_{other}.cc", True), (f"src/arch/{here}/a.cc", True), (f"src/arch/{other}/a.cc", False)]:
+                       (f"src/disk/to_{other}.cc", True), (f"src/arch/{here}/a.cc", True), (f"src/arch/{other}/platform.cc", False)]:
         assert presubmit.of_this_machine(pathlib.PurePosixPath(name)) == mine, name
+
+
+def test_what_is_pure_of_aarch64_is_every_machines():
+    here = os.uname().machine
+    assert presubmit.of_this_machine(pathlib.PurePosixPath("src/arch/aarch64/machine_map.cc"))
+    assert presubmit.of_this_machine(pathlib.PurePosixPath("src/arch/aarch64/platform_gic.cc")) == (here == "aarch64")
 
 
 TIDY = [

@@ -134,7 +134,10 @@ def of_this_machine(path):
     named = re.match(r"(x86_64|aarch64)(?:_|\.)", path.name)
     if named and named.group(1) != os.uname().machine:
         return False
-    return path.parts[:2] != ("src", "arch") or len(path.parts) == 3 or path.parts[2] == os.uname().machine
+    if path.parts[:2] != ("src", "arch") or len(path.parts) == 3 or path.parts[2] == os.uname().machine:
+        return True
+    # As cmake/layer.cmake's strato_foreign_arch().
+    return path.parts[2] == "aarch64" and not path.name.startswith("platform")
 
 
 def check_format(tree, memory, wanted):

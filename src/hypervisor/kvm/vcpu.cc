@@ -74,9 +74,15 @@ Result<VcpuExit> Vcpu::run() {
       case KVM_EXIT_SYSTEM_EVENT:
         return VcpuExit::SystemEvent;
       default:
-        return std::unexpected(gave_up());
+        STRATO_TRY(serve_other_exit());
     }
   }
+}
+
+Result<> Vcpu::serve_other_exit() const {
+  std::optional<Result<>> served = serve_arch_exit(*this, *run_);
+  if (!served) return std::unexpected(gave_up());
+  return *std::move(served);
 }
 
 // A string instruction brings several elements, one after the other in the run area.

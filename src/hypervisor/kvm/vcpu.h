@@ -1,4 +1,4 @@
-// One virtual CPU: KVM_RUN and what it says. Registers: x86_64.h.
+// One virtual CPU: KVM_RUN and what it says. Registers: x86_64.h, aarch64.h.
 #pragma once
 
 #include "hypervisor/kvm/linux_kvm.h"
@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -36,7 +37,8 @@ struct VcpuBuses {
 // returns); request_exit() any. KVM cannot destroy a vCPU: the object lives as long as its Vm.
 class Vcpu {
  public:
-  // `id` is KVM's: the APIC id on x86. Costs 0.1 ms; vCPUs that are created on several threads cost it together once.
+  // `id` is KVM's: the APIC id on x86, the index on Arm. Costs 0.1 ms; vCPUs that are created on several threads cost
+  // it together once.
   static Result<std::unique_ptr<Vcpu>> create(const Vm& vm, uint32_t id, VcpuBuses buses);
   ~Vcpu();
   Vcpu(const Vcpu&) = delete;
@@ -63,6 +65,7 @@ class Vcpu {
   Vcpu(const Vm& vm, uint32_t id, UniqueFd fd, kvm_run* run, size_t run_bytes, VcpuBuses buses);
   void serve_port();
   void serve_mmio();
+  Result<> serve_other_exit() const;
   Error gave_up() const;
 
   const Vm& vm_;
@@ -75,7 +78,9 @@ class Vcpu {
   const MemoryMap& memory_;
 };
 
-// The architecture's part (x86_64.cc).
+// The architecture's part (x86_64.cc, aarch64.cc).
+// Serves an exit that only this architecture has, inside run(). None: it has no such exit.
+std::optional<Result<>> serve_arch_exit(const Vcpu& vcpu, const kvm_run& run);
 // Registers and the bytes at the instruction pointer, as lines for the log.
 std::string describe_vcpu(const Vcpu& vcpu);
 // Tells the guest's watchdogs that it was not running for a while.

@@ -32,7 +32,7 @@ Result<> Vm::create_irqchip() const {
 
 Result<> Vm::set_irq_line(uint32_t gsi, bool level) const {
   kvm_irq_level request{};
-  request.irq = gsi;
+  request.irq = irq_line_number(gsi);
   request.level = level ? 1 : 0;
   if (kvm_ioctl(fd_.get(), KVM_IRQ_LINE, &request) < 0) {
     return std::unexpected(Error::from_errno(fmt::format("KVM_IRQ_LINE {}", gsi)));

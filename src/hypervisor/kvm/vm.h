@@ -36,4 +36,7 @@ class Vm {
   size_t vcpu_mapping_bytes_;
 };
 
+// The architecture's part (x86_64.cc, aarch64.cc): what KVM_IRQ_LINE calls a GSI.
+uint32_t irq_line_number(uint32_t gsi);
+
 }  // namespace strato

@@ -340,6 +340,14 @@ Result<> set_tsc_khz(const Vcpu& vcpu, uint32_t khz) {
   return kvm_call(vcpu.fd(), KVM_SET_TSC_KHZ, static_cast<unsigned long>(khz), "KVM_SET_TSC_KHZ");
 }
 
+uint32_t irq_line_number(uint32_t gsi) {
+  return gsi;
+}
+
+std::optional<Result<>> serve_arch_exit(const Vcpu& /*vcpu*/, const kvm_run& /*run*/) {
+  return std::nullopt;
+}
+
 std::string describe_vcpu(const Vcpu& vcpu) {
   const Result<kvm_regs> general = regs(vcpu);
   const Result<kvm_sregs> special = sregs(vcpu);
