@@ -127,6 +127,9 @@ class Platform {
   // Adds the processors (those that are there at start), the interrupt controllers and what else it knows of.
   virtual void describe(boot::PlatformTables& tables) const = 0;
 
+  // Whether interrupts can be wired only after vcpus_created(); else devices are made while vCPUs create themselves.
+  virtual bool devices_after_vcpus() const = 0;
+
   // Loads the kernel with its initrd and command line, at start and again at each reset. vCPUs may still be creating
   // themselves meanwhile, none runs. Errors name the file.
   virtual Result<> load_kernel(const KernelLoad& load) = 0;

@@ -106,14 +106,13 @@ Result<> BoardDevices::add(const arch::BoardDevice& place, const Args& args) {
           });
     case Kind::Pl031:
       return add_component<Pl031State>(
-          place, args, [&args](const std::string& name, IrqLine& irq, std::optional<Pl031State> state) {
-            return Pl031::create({.name = name, .loop = args.loop, .irq = irq, .unix_ns = wall_clock_ns},
-                                 std::move(state));
+          place, args, [&args](const std::string& name, IrqLine& irq, const std::optional<Pl031State>& state) {
+            return Pl031::create({.name = name, .loop = args.loop, .irq = irq, .unix_ns = wall_clock_ns}, state);
           });
     case Kind::CmosRtc:
       return add_component<CmosRtcState>(place, args,
-                                         [](const std::string&, IrqLine&, std::optional<CmosRtcState> state) {
-                                           return CmosRtc::create(wall_clock_s, std::move(state));
+                                         [](const std::string&, IrqLine&, const std::optional<CmosRtcState>& state) {
+                                           return CmosRtc::create(wall_clock_s, state);
                                          });
     case Kind::PowerPorts:
       return attach(place, args, "power ports",

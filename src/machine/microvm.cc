@@ -29,6 +29,7 @@ Result<std::unique_ptr<Machine>> Microvm::create(const VmConfig& config, EventLo
   // While the vCPUs create themselves.
   if (!machine->incoming_) STRATO_TRY(machine->load_kernel(boot::RamContents::Zero));
   timeline.mark("kernel_loaded");
+  if (machine->platform_->devices_after_vcpus()) STRATO_TRY(machine->finish_vcpus());
   STRATO_TRY(machine->make_devices());
   timeline.mark("devices");
   STRATO_TRY(machine->wait_until_ready());
@@ -194,12 +195,18 @@ Result<> Microvm::make_devices() {
   return {};
 }
 
-Result<> Microvm::wait_until_ready() {
+Result<> Microvm::finish_vcpus() {
+  if (!vcpu_components_.empty()) return {};
   STRATO_TRY(vcpus_.wait_created());
   STRATO_TRY(platform_->vcpus_created(vcpus_.threads()));
   for (const std::unique_ptr<VcpuThread>& thread : vcpus_.threads()) {
     vcpu_components_.push_back(platform_->vcpu_component(*thread));
   }
+  return {};
+}
+
+Result<> Microvm::wait_until_ready() {
+  STRATO_TRY(finish_vcpus());
   if (!incoming_) return set_boot_entry();
   STRATO_TRY(restore_platform());
   incoming_.reset();

@@ -64,6 +64,7 @@ class Microvm final : public Machine {
   Result<> load_kernel(boot::RamContents contents);
   Result<> start_vcpu_threads();
   Result<> make_devices();
+  Result<> finish_vcpus();
   Result<> restore_platform();
   Result<> wait_until_ready();
   Result<> set_boot_entry();

@@ -74,6 +74,8 @@ class ArmPlatform final : public Platform {
   // KVM gives out the redistributors' places in the order in which vCPUs are created, and a guest that was saved knows
   // where each one has its own.
   bool vcpus_in_order() const override { return true; }
+  // KVM takes no irqfd before its GIC is initialized, and that is only when all vCPUs exist.
+  bool devices_after_vcpus() const override { return true; }
   IrqRouter& irq_router() override { return *irq_router_; }
   void describe(boot::PlatformTables& tables) const override;
 

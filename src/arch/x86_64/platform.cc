@@ -115,6 +115,7 @@ class X86Platform final : public Platform {
   // was created first: an INIT for 18 would reach 274.
   bool vcpus_in_order() const override { return options_.layout.max_apic_id() > UINT8_MAX; }
   IrqRouter& irq_router() override { return *irq_router_; }
+  bool devices_after_vcpus() const override { return false; }
   void describe(boot::PlatformTables& tables) const override;
   Result<> load_kernel(const KernelLoad& load) override;
   Result<> vcpus_created(std::span<const std::unique_ptr<VcpuThread>> vcpus) override {
