@@ -24,7 +24,7 @@ class BoardDevices {
     const Vm& vm;
     IoBus& port_bus;
     IoBus& mmio_bus;
-    EventLoop& loop;  // control
+    EventLoop& loop;                    // control
     Chardev* serial_backend = nullptr;  // null: no serial port
     bool guest_has_acpi = true;         // else it looks for a PC's CMOS clock
     std::function<void()> on_power_off{};
