@@ -268,6 +268,7 @@ void Console::handle(const DriverMessage& message) {
       slot.console_due = message.value && slot.port->args().is_console;
       slot.name_due = message.value && !slot.port->args().name.empty();
       slot.told_open = false;
+      slot.told_openings = slot.port->host_side().openings;
       slot.told_size = {};
       if (!message.value) log_guest(LogLevel::Warn, "{}: the driver has failed", slot.port->args().id);
       return;
@@ -311,9 +312,12 @@ bool Console::tell_driver_of(PortSlot& slot) {
     if (!send(slot, ConsoleEvent::PortName, 1, std::as_bytes(std::span(port.name)))) return false;
     slot.name_due = false;
   }
-  if (const bool open = slot.port->host_open(); open != slot.told_open) {
-    if (!send(slot, ConsoleEvent::PortOpen, open ? 1 : 0)) return false;
-    slot.told_open = open;
+  // Who came and left, or left and came, before we looked makes two messages.
+  const ConsolePort::HostSide host = slot.port->host_side();
+  while (host.open != slot.told_open || host.openings != slot.told_openings) {
+    if (!send(slot, ConsoleEvent::PortOpen, slot.told_open ? 0 : 1)) return false;
+    slot.told_open = !slot.told_open;
+    if (slot.told_open) slot.told_openings = host.openings;
   }
   return true;
 }

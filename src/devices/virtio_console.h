@@ -78,6 +78,7 @@ class Console final : public Device {
     bool name_due = false;
     bool ready = false;  // the driver has said so
     bool told_open = false;
+    uint32_t told_openings = 0;  // those of the port that the driver knows of, or was not there for
     TerminalSize told_size{};
   };
 

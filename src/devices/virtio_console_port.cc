@@ -29,9 +29,10 @@ ConsolePort::~ConsolePort() {
   args_.chardev.attach(nullptr);
 }
 
-bool ConsolePort::host_open() const {
+ConsolePort::HostSide ConsolePort::host_side() const {
+  if (args_.is_console) return {.open = true, .openings = 0};
   MutexLock lock(mutex_);
-  return args_.is_console || connected_;
+  return {.open = connected_, .openings = openings_};
 }
 
 std::optional<TerminalSize> ConsolePort::size() const {
@@ -217,6 +218,7 @@ void ConsolePort::on_connection(bool connected) {
   {
     MutexLock lock(mutex_);
     connected_ = connected;
+    if (connected) ++openings_;
     retry_output_ = true;  // what waited for the peer that has gone is lost now, as on a line without a cable
   }
   callbacks_.wake();

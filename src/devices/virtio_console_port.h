@@ -43,8 +43,13 @@ class ConsolePort final : public ChardevHandler {
   ~ConsolePort() override;
 
   const Args& args() const { return args_; }
-  // Any thread. Somebody on the host uses the port; a console is always in use.
-  bool host_open() const;
+  // Whether somebody on the host uses the port (a console is always in use), and how often somebody has come, so that
+  // one who left at once was there all the same (0 for a console). Any thread.
+  struct HostSide {
+    bool open = false;
+    uint32_t openings = 0;
+  };
+  HostSide host_side() const;
   std::optional<TerminalSize> size() const;
 
   // No input is taken between the two. Any thread.
@@ -97,6 +102,7 @@ class ConsolePort final : public ChardevHandler {
   bool retry_output_ STRATO_GUARDED_BY(mutex_) = false;
   bool paused_ STRATO_GUARDED_BY(mutex_) = false;
   bool connected_ STRATO_GUARDED_BY(mutex_) = false;
+  uint32_t openings_ STRATO_GUARDED_BY(mutex_) = 0;
   std::optional<TerminalSize> size_ STRATO_GUARDED_BY(mutex_);
 };
 

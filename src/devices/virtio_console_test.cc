@@ -342,6 +342,25 @@ TEST_F(ConsoleTest, APortOpensAndClosesWithThePeerOfItsSocketButAConsoleIsAlways
   EXPECT_EQ(heard(), (std::vector<std::string>{"6 1 1"}));
 }
 
+TEST_F(ConsoleTest, APeerThatCameAndLeftBeforeWeLookedWasThereAllTheSame) {
+  start_multiport();
+  socket.connect(false);
+  turn();
+  heard();
+  socket.connect(true);
+  socket.connect(false);
+  turn();
+  EXPECT_EQ(heard(), (std::vector<std::string>{"6 1 1", "6 1 0"}));
+}
+
+TEST_F(ConsoleTest, APeerThatWasReplacedBeforeWeLookedIsTwoMessages) {
+  start_multiport();
+  socket.connect(false);
+  socket.connect(true);
+  turn();
+  EXPECT_EQ(heard(), (std::vector<std::string>{"6 1 0", "6 1 1"}));
+}
+
 // --- size
 
 TEST_F(ConsoleTest, TheSizeOfTheTerminalIsInTheConfiguration) {
