@@ -21,27 +21,6 @@ TEST(CommandLineAcpiTest, LastWordCountsAndInitsWordsDoNot) {
   EXPECT_FALSE(command_line_disables_acpi("noacpi=off"));
 }
 
-TEST(MicrovmPlanTest, GuestWithoutAcpiGetsTheOldTimer) {
-  VmConfig config;
-  EXPECT_FALSE(plan_microvm(config)->platform.pit);
-  config.append = "acpi=off";
-  EXPECT_TRUE(plan_microvm(config)->platform.pit);
-  config.append.clear();
-  config.machine.acpi = false;
-  EXPECT_TRUE(plan_microvm(config)->platform.pit);
-  config.machine.pit = OnOffAuto::Off;
-  EXPECT_FALSE(plan_microvm(config)->platform.pit);
-}
-
-TEST(MicrovmPlanTest, MemoryIsSplitAtTheHole) {
-  VmConfig config;
-  config.memory_bytes = 5 * kGiB;
-  const Result<MicrovmPlan> plan = plan_microvm(config);
-  ASSERT_EQ(plan->ram.size(), 2U);
-  EXPECT_EQ(plan->ram[0], (arch::Region{0, 3 * kGiB}));
-  EXPECT_EQ(plan->ram[1], (arch::Region{4 * kGiB, 2 * kGiB}));
-}
-
 TEST(MicrovmPlanTest, DeviceThatWeDoNotHaveIsRefusedInTheUsersWords) {
   VmConfig config;
   config.devices.push_back({.type = "sound-device", .properties = {}, .text = "sound-device,id=s0"});

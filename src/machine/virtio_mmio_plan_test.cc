@@ -3,67 +3,14 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <set>
-#include <span>
-
-#include "machine/second_ioapic.h"
+#include "machine/test_plan.h"
 
 namespace strato {
 namespace {
 
-ObjectOptions options(std::string_view text) {
-  return *split_object_options(text, "");
-}
-
-VmConfig with_devices(int count) {
-  VmConfig config;
-  config.objects.push_back(options("rng-random,id=r,filename=/dev/urandom"));
-  for (int i = 0; i < count; ++i) config.devices.push_back(options(fmt::format("virtio-rng-device,rng=r,id=d{}", i)));
-  return config;
-}
-
-Result<std::vector<VirtioMmioPlan>> plan(const VmConfig& config, bool guest_has_acpi) {
-  const Result<std::vector<BackendConfig>> backends = parse_backends(config.objects);
-  const Result<std::vector<DriveConfig>> drives = parse_drives(config.drives);
-  return plan_virtio_mmio({.config = config, .backends = *backends, .drives = *drives}, guest_has_acpi);
-}
-
-TEST(VirtioMmioPlanTest, WindowsFollowEachOtherAndInterruptsAreNobodyElses) {
-  const Result<std::vector<VirtioMmioPlan>> plans = plan(with_devices(2), true);
-  ASSERT_TRUE(plans.has_value());
-  ASSERT_EQ(plans->size(), 2U);
-  EXPECT_EQ((*plans)[0].component, "virtio_mmio0");
-  EXPECT_EQ((*plans)[0].window.base, 0xf0100000U);
-  EXPECT_EQ((*plans)[0].window.size_bytes, 0x200U);
-  EXPECT_EQ((*plans)[0].window.gsi, 5U);
-  EXPECT_EQ((*plans)[0].window.uid, 0U);
-  EXPECT_EQ((*plans)[1].window.base, 0xf0100200U);
-  EXPECT_EQ((*plans)[1].window.gsi, 6U);
-  EXPECT_EQ((*plans)[1].window.uid, 1U);
-  EXPECT_EQ((*plans)[1].id(), "d1");
-}
-
-TEST(VirtioMmioPlanTest, AGuestWithAcpiHas82InterruptsAndNoneTwice) {
-  const Result<std::vector<VirtioMmioPlan>> plans = plan(with_devices(82), true);
-  ASSERT_TRUE(plans.has_value());
-  EXPECT_EQ((*plans)[17].window.gsi, 23U);
-  EXPECT_FALSE(needs_second_ioapic(std::span(*plans).first(18)));
-  EXPECT_EQ((*plans)[18].window.gsi, 24U);
-  EXPECT_TRUE(needs_second_ioapic(std::span(*plans).first(19)));
-  std::set<uint32_t> gsis;
-  for (const VirtioMmioPlan& device : *plans) gsis.insert(device.window.gsi);
-  EXPECT_EQ(gsis.size(), 82U);
-  EXPECT_FALSE(gsis.contains(16));  // the event device
-  EXPECT_EQ(*gsis.rbegin(), 87U);
-  EXPECT_EQ(plan(with_devices(83), true).error().text(),
-            "-device d82: no interrupt is left for it: this machine has 82");
-}
-
-TEST(VirtioMmioPlanTest, AGuestWithoutAcpiHas11) {
-  EXPECT_TRUE(plan(with_devices(11), false).has_value());
-  EXPECT_EQ(plan(with_devices(12), false).error().text(),
-            "-device d11: no interrupt is left for it: this machine has 11");
-}
+using testing::options;
+using testing::plan;
+using testing::with_devices;
 
 TEST(VirtioMmioPlanTest, AnRngWithoutItsSourceIsRefused) {
   VmConfig config = with_devices(1);
