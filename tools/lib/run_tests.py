@@ -414,6 +414,8 @@ def python_tests(folder, choice):
     report.unlink(missing_ok=True)
     paths = [p for p in choice.paths if p.startswith(f"tests/{part}")] or [relative(folder)]
     env = {"STRATO_LONG": "1"} if choice.long else {}
+    if part == "payload":  # two busy vCPUs take a third of the usual limit on a quiet machine that emulates KVM
+        env["STRATO_TIMEOUT_SCALE"] = os.environ.get("STRATO_TIMEOUT_SCALE", "3")
     # The Linux tests start their guests side by side themselves; those of one file of the tools may share a bed.
     workers = {"linux": [], "tools": ["-n", str(JOBS), "--dist=loadfile"]}.get(part, ["-n", str(JOBS)])
     bed = None
