@@ -1,13 +1,10 @@
 """The ACPI tables that src/boot writes, read by ACPICA's own tools: no warning, and the same bytes when compiled again."""
 
-import os
-import pathlib
 import re
 import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 PC = ["DSDT", "FACP", "APIC"]
 TABLES = {"small": PC, "events": PC, "largest": PC, "gicv3": [*PC, "GTDT", "SPCR", "IORT"], "gicv2": [*PC, "GTDT", "SPCR"],
           "largest-arm": [*PC, "GTDT", "SPCR", "IORT"]}
@@ -15,20 +12,9 @@ COMPLAINT = re.compile(r"warning|error|invalid|incorrect|remark|unexpected|could
 HEADER_BYTES = 36  # holds checksum and compiler, which differ after a compilation
 
 
-def boot_test():
-    for preset in ("dev", "asan", "tsan", "clang"):
-        path = ROOT / "build" / preset / "bin" / "boot_test"
-        if os.access(path, os.X_OK):
-            return path
-    raise FileNotFoundError("no boot_test: tools/build dev")
-
-
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("acpi")
-    subprocess.run([boot_test(), "--gtest_filter=AcpiTablesTest.DumpForIaslWhenAsked"], check=True, capture_output=True,
-                   env=os.environ | {"STRATO_DUMP_ACPI": str(directory)})
-    return directory
+def tables(tmp_path_factory, dump):
+    return dump("AcpiTablesTest.DumpForIaslWhenAsked", "STRATO_DUMP_ACPI", tmp_path_factory.mktemp("acpi"))
 
 
 def iasl(directory, *args):

@@ -1,30 +1,16 @@
 """The device trees that src/boot writes, read by dtc: no warning, and the same tree when compiled again."""
 
-import os
-import pathlib
 import re
 import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLATFORMS = ["gicv3", "gicv2", "largest"]
 
 
-def boot_test():
-    for preset in ("dev", "asan", "tsan", "clang"):
-        path = ROOT / "build" / preset / "bin" / "boot_test"
-        if os.access(path, os.X_OK):
-            return path
-    raise FileNotFoundError("no boot_test: tools/build dev")
-
-
 @pytest.fixture(scope="module")
-def trees(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("fdt")
-    subprocess.run([boot_test(), "--gtest_filter=FdtWriterTest.DumpForDtcWhenAsked"], check=True, capture_output=True,
-                   env=os.environ | {"STRATO_DUMP_FDT": str(directory)})
-    return directory
+def trees(tmp_path_factory, dump):
+    return dump("FdtWriterTest.DumpForDtcWhenAsked", "STRATO_DUMP_FDT", tmp_path_factory.mktemp("fdt"))
 
 
 def dtc(directory, *args):
