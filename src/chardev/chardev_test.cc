@@ -756,6 +756,25 @@ TEST_F(ChardevTest, StaleSocketIsReplacedButAFileIsNot) {
   EXPECT_EQ(refused.error().code(), ErrorCode::Exists);
 }
 
+TEST_F(ChardevTest, AUsedPathIsKeptWhenAsked) {
+  TempDir dir;
+  const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};
+  {
+    auto theirs = ListeningSocket::open(address, {.backlog = 0});
+    ASSERT_TRUE(theirs);
+    for (int i = 0; i < 3; ++i) {  // also when its backlog is full
+      const auto refused = ListeningSocket::open(address, {.keep_used_path = true});
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().code(), ErrorCode::Busy);
+      const UniqueFd waiting = start_connecting(address).value_or(UniqueFd());
+    }
+    ASSERT_EQ(::link(address.path.c_str(), dir.file("kept").c_str()), 0);
+  }
+  EXPECT_TRUE(ListeningSocket::open(address, {.keep_used_path = true}));  // nothing is there
+  ASSERT_EQ(::rename(dir.file("kept").c_str(), address.path.c_str()), 0);
+  EXPECT_TRUE(ListeningSocket::open(address, {.keep_used_path = true}));  // a stale one
+}
+
 TEST_F(ChardevTest, OurSocketIsNotRemovedWhenAnotherTookItsPlace) {
   TempDir dir;
   const SocketAddress address{.path = dir.file("s"), .host = "", .port = 0};

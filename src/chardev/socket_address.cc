@@ -15,8 +15,6 @@
 namespace strato {
 namespace {
 
-constexpr int kBacklog = 8;
-
 // All the kinds of sockaddr that we know, as the calls want them.
 union RawAddress {
   sockaddr any;
@@ -78,6 +76,13 @@ Result<> remove_stale(const std::string& path) {
   return {};
 }
 
+// Where somebody listens, a connection works out, or there is no room for it now.
+Result<> check_unused(const SocketAddress& address) {
+  const Result<UniqueFd> peer = start_connecting(address);
+  if (!peer && peer.error().os_errno() != EAGAIN) return {};
+  return std::unexpected(Error::busy(fmt::format("socket '{}' is in use by another process", address.path)));
+}
+
 uint64_t inode_of(const std::string& path) {
   struct stat info{};
   return ::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode) ? info.st_ino : 0;
@@ -99,11 +104,12 @@ Result<> check_socket_address(const SocketAddress& address) {
   return {};
 }
 
-Result<ListeningSocket> ListeningSocket::open(const SocketAddress& address) {
+Result<ListeningSocket> ListeningSocket::open(const SocketAddress& address, const ListenOptions& options) {
   const std::string what = "listening on " + address.to_string();
   Resolved resolved = STRATO_TRY(resolve(address));
   UniqueFd fd = STRATO_TRY(make_socket(resolved, what));
   if (!address.path.empty()) {
+    if (options.keep_used_path) STRATO_TRY(check_unused(address));
     STRATO_TRY(remove_stale(address.path));
     // Linux gives the path the mode of the socket's inode: no moment with a wider one.
     if (::fchmod(fd.get(), 0600) != 0) return std::unexpected(Error::from_errno(what));
@@ -114,7 +120,7 @@ Result<ListeningSocket> ListeningSocket::open(const SocketAddress& address) {
   if (::bind(fd.get(), &resolved.raw.any, resolved.size) != 0) return std::unexpected(Error::from_errno(what));
   ListeningSocket listening(std::move(fd), address);
   if (!address.path.empty()) listening.inode_ = inode_of(address.path);
-  if (::listen(listening.fd(), kBacklog) != 0) return std::unexpected(Error::from_errno(what));
+  if (::listen(listening.fd(), options.backlog) != 0) return std::unexpected(Error::from_errno(what));
   if (address.path.empty() && address.port == 0) {
     socklen_t size = sizeof resolved.raw;
     if (::getsockname(listening.fd(), &resolved.raw.any, &size) != 0) return std::unexpected(Error::from_errno(what));

@@ -23,16 +23,22 @@ struct SocketAddress {
 // Refused before anything is opened: a path of more than 107 bytes, a host that is no number.
 Result<> check_socket_address(const SocketAddress& address);
 
+struct ListenOptions {
+  int backlog = 8;
+  // Refuses a unix path at which somebody listens, instead of taking it over.
+  bool keep_used_path = false;
+};
+
 // Listens, non-blocking. A unix socket gets mode 0600 from its first moment on; a socket left over at that path is
 // removed first (any other kind of file is an error), and our own one when this object goes.
 class [[nodiscard]] ListeningSocket {
  public:
-  static Result<ListeningSocket> open(const SocketAddress& address);
+  static Result<ListeningSocket> open(const SocketAddress& address, const ListenOptions& options = {});
   ListeningSocket(ListeningSocket&&) = default;
   ListeningSocket& operator=(ListeningSocket&&) = delete;
   ~ListeningSocket();
 
-  // The next connection, non-blocking; invalid: there is none now.
+  // The next connection, non-blocking; invalid: there is none now, or (errno tells) the host refuses.
   UniqueFd accept() const;
   int fd() const { return fd_.get(); }
   // What we listen on; tells the port when 0 was asked for.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "memory/guest_copy.h"
 
 namespace strato {
 
@@ -37,6 +38,19 @@ void DmaLease::complete(uint64_t bytes) {
   STRATO_ASSERT(memory_ != nullptr && bytes <= remaining_bytes_);
   completed_ = true;
   advance(bytes);
+}
+
+size_t DmaLease::copy_out(std::span<std::byte> out) {
+  STRATO_ASSERT(memory_ != nullptr && direction_ == DmaDirection::FromGuest);
+  const size_t bytes = std::min<uint64_t>(out.size(), remaining_bytes_);
+  for (size_t copied = 0; copied < bytes;) {
+    const iovec& first = pending_.front();
+    const size_t n = std::min(bytes - copied, first.iov_len);
+    copy_from_guest(out.data() + copied, static_cast<const std::byte*>(first.iov_base), n);
+    copied += n;
+    complete(n);
+  }
+  return bytes;
 }
 
 void DmaLease::settle() {

@@ -39,6 +39,10 @@ class [[nodiscard]] DmaLease {
   // The kernel transferred the next `bytes` (at most remaining_bytes()). After a short transfer iovecs() is the rest.
   void complete(uint64_t bytes);
 
+  // Of a lease FromGuest that the kernel did not take wholly: the next bytes, as many as fit, are copied out instead.
+  // Returns how many.
+  size_t copy_out(std::span<std::byte> out);
+
  private:
   DmaLease(std::shared_ptr<const GuestMemory> memory, DmaDirection direction, std::span<iovec> pending,
            uint64_t remaining_bytes)

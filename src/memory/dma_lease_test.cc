@@ -57,6 +57,22 @@ TEST_F(DmaLeaseTest, TheKernelReadsGuestMemoryThroughIt) {
   EXPECT_EQ(dirty_pages(), 0U);
 }
 
+TEST_F(DmaLeaseTest, WhatTheKernelDidNotTakeIsCopiedOut) {
+  ASSERT_TRUE(memory->write<uint8_t>(GuestAddr(2 * kPage + 7), 0x11).has_value());
+  ASSERT_TRUE(memory->write<uint8_t>(GuestAddr(8 * kPage), 0x22).has_value());
+  DmaLease from_guest = *lease(DmaDirection::FromGuest);
+  from_guest.complete(7);
+  std::array<std::byte, 3> first;
+  EXPECT_EQ(from_guest.copy_out(first), 3U);
+  EXPECT_EQ(first[0], std::byte{0x11});
+  EXPECT_EQ(from_guest.remaining_bytes(), kPage + 7);
+  std::array<std::byte, 2 * kPage> rest;
+  EXPECT_EQ(from_guest.copy_out(rest), kPage + 7);
+  EXPECT_EQ(rest[kPage + 6], std::byte{0x22});
+  EXPECT_EQ(from_guest.remaining_bytes(), 0U);
+  EXPECT_EQ(from_guest.copy_out(rest), 0U);
+}
+
 TEST_F(DmaLeaseTest, WhatTheKernelWroteIsMarkedOnCompletionAndNotBefore) {
   ASSERT_TRUE(write_all(file.get(), std::vector<std::byte>(2 * kPage, std::byte{0x33}), "file").has_value());
   DmaLease to_guest = *lease(DmaDirection::ToGuest);
