@@ -120,6 +120,10 @@ Result<> check(const VirtioBlkConfig& blk) {
   return {};
 }
 
+Result<> check(const VirtioVsockConfig&) {
+  return {};
+}
+
 template <class Any, class Config>
 Result<Any> parse_as(const ObjectOptions& options, const ObjectTable& table) {
   Config config;

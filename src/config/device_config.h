@@ -124,12 +124,21 @@ struct VirtioBlkConfig {
   bool operator==(const VirtioBlkConfig&) const = default;
 };
 
+// -device virtio-vsock-device: vsock in user space, over unix sockets.
+struct VirtioVsockConfig {
+  VirtioDeviceConfig common{};
+  uint32_t guest_cid = 0;  // 3 to 2^32-2
+  std::string path{};      // where host programs connect to; those that listen do so at PATH_PORT
+  bool operator==(const VirtioVsockConfig&) const = default;
+};
+
 // The ids of the IothreadConfigs that serve the queues of a device in turn; one empty id: the default I/O loop.
 std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig =
-    std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig, VirtioBlkConfig>;
+    std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig, VirtioBlkConfig,
+                 VirtioVsockConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.

@@ -93,6 +93,16 @@ TEST(DeviceConfigTest, ADiskWithAndWithoutEverything) {
                              .write_cache = false}));
 }
 
+TEST(DeviceConfigTest, AVsockDeviceHasAContextIdAndAPath) {
+  EXPECT_EQ(std::get<VirtioVsockConfig>(*device("virtio-vsock-device,id=v,guest-cid=3,path=/run/v.sock")),
+            (VirtioVsockConfig{.common = {.id = "v"}, .guest_cid = 3, .path = "/run/v.sock"}));
+  EXPECT_EQ(std::get<VirtioVsockConfig>(*device("virtio-vsock-device,id=v,guest-cid=4294967294,path=v")).guest_cid,
+            4294967294U);
+  const std::string fits(96, 'p');
+  EXPECT_EQ(failure("virtio-vsock-device,id=v,guest-cid=3,path=" + fits), "accepted");
+  EXPECT_NE(failure("virtio-vsock-device,id=v,guest-cid=3,path=" + fits + "p").find("path="), std::string::npos);
+}
+
 struct BadRow {
   std::string_view text;
   std::string_view message;
@@ -122,6 +132,14 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
       {"virtio-blk-device,drive=f,id=d,logical_block_size=4096,physical_block_size=512",
        "physical_block_size=512: less than logical_block_size=4096"},
       {"virtio-blk-device,drive=f,id=d,addr=0x1", "unknown property 'addr'"},
+      {"virtio-vsock-device,id=v,guest-cid=3", "needs path= (unix socket for host programs"},
+      {"virtio-vsock-device,id=v,path=v", "needs guest-cid= (context id of the guest)"},
+      {"virtio-vsock-device,id=v,path=,guest-cid=3", "path="},
+      {"virtio-vsock-device,id=v,path=v,guest-cid=0", "guest-cid=0: must be 3..4294967294"},
+      {"virtio-vsock-device,id=v,path=v,guest-cid=1", "guest-cid=1: must be 3..4294967294"},
+      {"virtio-vsock-device,id=v,path=v,guest-cid=2", "guest-cid=2: must be 3..4294967294"},
+      {"virtio-vsock-device,id=v,path=v,guest-cid=4294967295", "guest-cid=4294967295: must be 3..4294967294"},
+      {"virtio-vsock-device,id=v,path=v,guest-cid=x", "guest-cid=x"},
       {"virtio-rng-pci,rng=r,id=d", "-device virtio-rng-pci,rng=r,id=d: unsupported device"},
   };
   for (const BadRow& row : kRows) {

@@ -115,12 +115,25 @@ inline constexpr auto kVirtioBlkProperties = virtio_properties<&VirtioBlkConfig:
                                          0, UINT8_MAX),
 });
 
+// Not the hypervisor's (0), the loopback's (1), the host's (2) and anybody's (2^32-1).
+inline constexpr uint64_t kMinGuestCid = 3;
+inline constexpr uint64_t kMaxGuestCid = 0xffff'fffe;
+inline constexpr uint64_t kMaxVsockPathLength = kMaxUnixPathLength - 11;  // "_4294967295" follows
+inline constexpr auto kVirtioVsockProperties = virtio_properties<&VirtioVsockConfig::common>({
+    integer<&VirtioVsockConfig::guest_cid>("guest-cid", "context id of the guest", kMinGuestCid, kMaxGuestCid)
+        .mandatory(),
+    text<&VirtioVsockConfig::path>("path", "unix socket for host programs; those of the guest reach PATH_PORT",
+                                   kMaxVsockPathLength)
+        .mandatory(),
+});
+
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},
     {.type = "virtio-serial-device", .help = "consoles and serial ports", .properties = kVirtioSerialProperties},
     {.type = "virtconsole", .help = "a console on the virtio-serial-device", .properties = kVirtConsoleProperties},
     {.type = "virtserialport", .help = "a port on the virtio-serial-device", .properties = kVirtSerialPortProperties},
     {.type = "virtio-blk-device", .help = "disk", .properties = kVirtioBlkProperties},
+    {.type = "virtio-vsock-device", .help = "sockets to and from the host", .properties = kVirtioVsockProperties},
 };
 
 }  // namespace strato

@@ -11,6 +11,7 @@
 #include "machine/virtio_block_device.h"
 #include "machine/virtio_console_device.h"
 #include "machine/virtio_rng_device.h"
+#include "machine/virtio_vsock_device.h"
 
 namespace strato {
 namespace {

@@ -51,6 +51,15 @@ TEST(VirtioMmioPlanTest, EachThreadOfADiskExists) {
             "-device d1: iothread=x: no -object iothread has id=x");
 }
 
+TEST(VirtioMmioPlanTest, AMachineHasOneVsockDevice) {
+  VmConfig config;
+  config.devices.push_back(options("virtio-vsock-device,id=v,guest-cid=3,path=/v"));
+  EXPECT_TRUE(plan(config, true).has_value());
+  config.devices.push_back(options("virtio-vsock-device,id=w,guest-cid=4,path=/w"));
+  EXPECT_EQ(plan(config, true).error().text(),
+            "-device w: there can be one virtio-vsock-device only, and 'v' is it");
+}
+
 TEST(VirtioMmioPlanTest, APlaceInTheBootOrderIsTakenOnce) {
   EXPECT_TRUE(plan(with_disks("a,bootindex=1", "b,bootindex=2"), true).has_value());
   EXPECT_EQ(plan(with_disks("a,bootindex=1", "b,bootindex=0x1"), true).error().text(),

@@ -61,6 +61,13 @@ ROWS = {
     "incoming by tcp": (["-incoming", "tcp:127.0.0.1:1"], ["-incoming"]),
     "drive of a bus": (["-drive", "id=d,file=disk.img,if=ide"], ["-drive", "if=ide", "none"]),
     "missing image": (["-drive", "id=d,file=/nowhere/disk.img", "-device", "virtio-blk-device,drive=d,id=b"], ["-device b", "-drive id=d", "/nowhere/disk.img"]),
+    "vsock of the host's context": (["-device", "virtio-vsock-device,id=v,guest-cid=2,path=v"], ["virtio-vsock-device", "guest-cid=2", "3..4294967294"]),
+    "vsock without a context": (["-device", "virtio-vsock-device,id=v,path=v"], ["virtio-vsock-device", "guest-cid"]),
+    "vsock with a path too long": (["-device", f"virtio-vsock-device,id=v,guest-cid=3,path={'p' * 97}"], ["virtio-vsock-device", "path=", "96"]),
+    "vsock in no folder": (["-device", "virtio-vsock-device,id=v,guest-cid=3,path=/nowhere/v"], ["-device v", "/nowhere/v"]),
+    "vsock at a file": (["-device", "virtio-vsock-device,id=v,guest-cid=3,path=taken"], ["-device v", "'taken'", "not a socket"]),
+    "two vsock devices": (["-device", "virtio-vsock-device,id=v,guest-cid=3,path=v", "-device", "virtio-vsock-device,id=w,guest-cid=4,path=w"],
+                          ["-device w", "only", "'v'"]),
     "network": (["-netdev", "tap,id=n,ifname=tap0"], ["-netdev", "tap,id=n"]),
     "device": (["-device", "virtio-nothing-device,id=d"], ["-device", "virtio-nothing-device"]),
     "object": (["-object", "nothing,id=o"], ["-object", "nothing"]),
@@ -102,6 +109,16 @@ def test_a_serial_file_survives_a_kernel_that_is_none(tmp_path):
     (tmp_path / "kernel").write_text("words")
     refused(tmp_path, ["-kernel", "kernel", "-serial", "file,path=out", *DAEMON], "kernel")
     assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_a_vsock_path_where_somebody_listens_is_left_to_him(tmp_path):
+    import socket
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "v"))
+        taken.listen()
+        refused(tmp_path, ["-kernel", guest("hello"), "-device", "virtio-vsock-device,id=v,guest-cid=3,path=v"], "-device v", "'v'", "in use")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "v"))
 
 
 def test_a_socket_that_somebody_listens_on_is_left_to_him(tmp_path):
