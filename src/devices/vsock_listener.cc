@@ -91,7 +91,7 @@ void VsockListener::listen_to(uint64_t number) {
   if (port) {
     greeter.watch.reset();
     socket = std::move(greeter.socket);
-  } else if (greeter.bytes != 0) {
+  } else if (line == Line::Finished || greeter.bytes != 0) {
     log_guest(LogLevel::Warn, "{}: a host program is turned away: it did not say CONNECT and a port", name_);
   }
   greeters_.erase(found);

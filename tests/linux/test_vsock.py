@@ -1,0 +1,29 @@
+"""A Linux guest's vsock over unix sockets of the host; what is done with it is in vsocks.py."""
+import os
+import subprocess
+
+import pytest
+from runs import HERE, make_image, script
+
+
+@pytest.fixture(scope="module")
+def vsock_image(bed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vsock")
+    program = os.path.join(folder, "program")
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "vsock.c")], check=True)
+    make_image(folder, "--modules", "virtio_mmio,vmw_vsock_virtio_transport", "--files", f"{program}:vsock")
+    return str(folder)
+
+
+def test_a_hundred_connections_both_ways_a_thousand_in_turn_and_two_restores(vsock_image):
+    assert "all came back right" in script("vsocks.py", "connections", vsock_image)
+
+
+@pytest.mark.long
+def test_the_same_on_packed_rings(vsock_image):
+    assert "all came back right" in script("vsocks.py", "connections_packed", vsock_image)
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_connections_in_turn(vsock_image):
+    assert "all came back right" in script("vsocks.py", "many_connections", vsock_image, limit=7200)
