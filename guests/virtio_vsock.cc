@@ -1,13 +1,14 @@
 // virtio_vsock: drives a virtio-vsock device, by interrupts. Prints `device=BASE INTERRUPT ID`, `features=`, `cid=CID`.
 // mode=echo (default): accepts what host programs ask for, at any port, and sends back what comes on each connection,
 //   until "quit\n" comes in a packet of its own; prints `vsock=ready` first. An end is answered by an end.
-// mode=connect: connects to host port=N (52), sends bytes=N (1 MiB) of a pattern while it checks as many that come, ends;
+// mode=connect: connects to host port=N (52), sends bytes=N (1 MiB) of a pattern while it checks as many that come,
+// ends;
 //   prints `connected` or `refused`, then `stream.in=COUNT`, `stream.out=COUNT`, or `stream.bad=POSITION`.
 // mode=storm: count=N (1000) connections to host port=N (52), one after the other; prints `connects=COUNT`.
 // In each mode: `transport=reset` when the device says that all connections are gone.
-// bad=CASE: what a hostile driver does first (see kCases), to a program that listens at port 52; the device is then reset
-// and has to serve as any other. What the driver sees of its fault is `bad=CASE STATUS VALUE`. wait: a key has to be
-// pressed before that reset.
+// bad=CASE: what a hostile driver does first (see kCases), to a program that listens at port 52; the device is then
+// reset and has to serve as any other. What the driver sees of its fault is `bad=CASE STATUS VALUE`. wait: a key has to
+// be pressed before that reset.
 #include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
@@ -164,7 +165,8 @@ Connection* add(const Header& from) {
   }
   return nullptr;
 }
-void tell(Connection& connection, uint16_t op, uint32_t flags = 0, const uint8_t* payload = nullptr, uint32_t bytes = 0) {
+void tell(Connection& connection, uint16_t op, uint32_t flags = 0, const uint8_t* payload = nullptr,
+          uint32_t bytes = 0) {
   Header header = header_of(connection.host, connection.port, op, bytes);
   header.flags = flags;
   header.fwd_cnt = connection.told = connection.forwarded;

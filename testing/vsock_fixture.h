@@ -94,12 +94,11 @@ struct VsockFixture {
     turn();
   }
   void start(size_t index, virtio::Queue queue) {
-    STRATO_ASSERT(device
-                      ->start_queue(index, {.queue = std::move(queue),
-                                            .interrupt = line,
-                                            .doorbell = doorbells[index],
-                                            .loop = *loop})
-                      .has_value());
+    STRATO_ASSERT(
+        device
+            ->start_queue(index,
+                          {.queue = std::move(queue), .interrupt = line, .doorbell = doorbells[index], .loop = *loop})
+            .has_value());
   }
   std::vector<virtio::Queue> stop_queues() {
     std::vector<virtio::Queue> queues;
@@ -154,8 +153,7 @@ struct VsockFixture {
   // --- the driver
   void give_buffers(size_t count, uint32_t bytes = 4096) {
     for (size_t i = 0; i < count && drivers[kReceive].free_slots() >= 2; ++i) {
-      const auto sent =
-          drivers[kReceive].chain().writable(sizeof(virtio::VsockHeader)).writable(bytes).submit();
+      const auto sent = drivers[kReceive].chain().writable(sizeof(virtio::VsockHeader)).writable(bytes).submit();
       buffers[sent.id] = sent.addresses;
     }
     ring(kReceive);

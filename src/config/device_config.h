@@ -136,9 +136,8 @@ struct VirtioVsockConfig {
 std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
-using DeviceConfig =
-    std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig, VirtioBlkConfig,
-                 VirtioVsockConfig>;
+using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig,
+                                  VirtioBlkConfig, VirtioVsockConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.

@@ -61,11 +61,10 @@ void Vsock::begin(size_t index, QueueWiring wiring) {
   STRATO_ASSERT(workers_[index] == nullptr);
   if (switch_ == nullptr) {
     hook_ = wiring.loop.add_hook(*this);
-    switch_ = std::make_unique<VsockSwitch>(VsockSwitch::Args{.name = name_,
-                                                              .guest_cid = guest_cid_,
-                                                              .listening = listening_,
-                                                              .next_host_port = restored_host_port_},
-                                            wiring.loop, [this] { due_ = true; });
+    switch_ = std::make_unique<VsockSwitch>(
+        VsockSwitch::Args{
+            .name = name_, .guest_cid = guest_cid_, .listening = listening_, .next_host_port = restored_host_port_},
+        wiring.loop, [this] { due_ = true; });
   }
   workers_[index] = std::make_unique<QueueWorker>(name_, std::move(wiring), [this] { due_ = true; });
   if (index == kReceive) {
@@ -123,8 +122,8 @@ void Vsock::before_sleep() {
 void Vsock::serve() {
   if (workers_[kEvents] != nullptr && transport_reset_ != TransportReset::None) serve_events();
   // Before the driver has dropped its old connections, a new one would be taken for one of them.
-  const bool running = workers_[kReceive] != nullptr && workers_[kTransmit] != nullptr &&
-                       transport_reset_ == TransportReset::None;
+  const bool running =
+      workers_[kReceive] != nullptr && workers_[kTransmit] != nullptr && transport_reset_ == TransportReset::None;
   switch_->set_running(running);
   switch_->sweep();
   if (!running) return;

@@ -87,7 +87,7 @@ class Vsock final : public Device, private LoopHook {
   TransportReset transport_reset_ = TransportReset::None;
   size_t event_buffers_ = 0;  // that the driver had left when it was told
   uint32_t restored_host_port_ = VsockSwitch::kFirstHostPort;
-  bool due_ = false;             // something to serve before the loop sleeps
+  bool due_ = false;              // something to serve before the loop sleeps
   bool receive_starved_ = false;  // the driver is asked to ring for more buffers
   HookRegistration hook_;
   Lifetime alive_;

@@ -1,7 +1,6 @@
-// One connection of virtio-vsock, as a driver's packets and a host program's socket change it: what is due to the guest,
-// who may still send, and how much. Pure: it knows no socket, queue or loop.
-// Spec:   virtio 1.2 §5.10.6.3 (credit) to §5.10.6.5.
-// Limits: kBufferBytes are on their way from the guest to a host program that does not read.
+// One connection of virtio-vsock, as a driver's packets and a host program's socket change it: what is due to the
+// guest, who may still send, and how much. Pure: it knows no socket, queue or loop. Spec:   virtio 1.2 §5.10.6.3
+// (credit) to §5.10.6.5. Limits: kBufferBytes are on their way from the guest to a host program that does not read.
 #pragma once
 
 #include <cstdint>

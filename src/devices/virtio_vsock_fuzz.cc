@@ -1,6 +1,7 @@
 // A driver of a vsock device that says anything, mostly about a few ports where it may be right; host programs connect,
-// send, read slowly, leave; the device is paused, saved, restored and reset meanwhile. Whatever happens: a packet for the
-// guest is well-formed and within its credit, chains come back, and after a reset a good driver and a good program talk.
+// send, read slowly, leave; the device is paused, saved, restored and reset meanwhile. Whatever happens: a packet for
+// the guest is well-formed and within its credit, chains come back, and after a reset a good driver and a good program
+// talk.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <signal.h>

@@ -23,10 +23,10 @@ VsockHeader request() {
 TEST(VsockPacketTest, APacketIsSeenFromTheHost) {
   const auto packet = parse_vsock_packet(request(), 0, kCid);
   ASSERT_TRUE(packet.has_value());
-  EXPECT_EQ(*packet, (VsockPacket{.op = VsockOp::Request,
-                                  .ports = {.host = 2000, .guest = 1000},
-                                  .buffer_bytes = 4096,
-                                  .forwarded_bytes = 7}));
+  EXPECT_EQ(
+      *packet,
+      (VsockPacket{
+          .op = VsockOp::Request, .ports = {.host = 2000, .guest = 1000}, .buffer_bytes = 4096, .forwarded_bytes = 7}));
 }
 
 TEST(VsockPacketTest, APacketOfAnotherContextIsNotAnswered) {

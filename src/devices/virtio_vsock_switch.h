@@ -1,9 +1,8 @@
-// What joins a guest's packets and the sockets of host programs: the table of connections, and what is due to the guest.
-// Spec:    virtio 1.2 §5.10.6.
-// Threads: the loop's.
-// Limits:  kMaxConnections, each with a descriptor and what VsockStream holds; those count too whose end the guest has
-//          seen while the host program still reads. kMaxRefusals answers to packets that fit no connection: when so many
-//          wait for receive buffers, the guest's packets wait as well.
+// What joins a guest's packets and the sockets of host programs: the table of connections, and what is due to the
+// guest. Spec:    virtio 1.2 §5.10.6. Threads: the loop's. Limits:  kMaxConnections, each with a descriptor and what
+// VsockStream holds; those count too whose end the guest has
+//          seen while the host program still reads. kMaxRefusals answers to packets that fit no connection: when so
+//          many wait for receive buffers, the guest's packets wait as well.
 #pragma once
 
 #include <array>
@@ -108,7 +107,7 @@ class VsockSwitch {
 
   std::map<uint64_t, Place> table_;  // by VsockPorts::key(): a guest that chooses its ports cannot make it slow
   std::list<Entry> idle_;
-  std::list<Entry> ready_;  // something is due to the guest; served in turn
+  std::list<Entry> ready_;                             // something is due to the guest; served in turn
   std::array<VsockRefusal, kMaxRefusals> refusals_{};  // a ring
   size_t first_refusal_ = 0;
   size_t refusal_count_ = 0;

@@ -163,7 +163,8 @@ TEST_F(VsockTest, WrongLinesAreTurnedAway) {
   begin();
   for (const std::string_view words :
        {"\n", "CONNECT\n", "CONNECT \n", "connect 5\n", "CONNECT 4294967296\n", "CONNECT 5 \n", "CONNECT 5\r\n",
-        "CONNECT -1\n", "CONNECT +1\n", "CONNECT 0x10\n", "GET / HTTP/1.1\n", "CONNECT 00000000000000000000000000000005\n"}) {
+        "CONNECT -1\n", "CONNECT +1\n", "CONNECT 0x10\n", "GET / HTTP/1.1\n",
+        "CONNECT 00000000000000000000000000000005\n"}) {
     UniqueFd program = connect_program();
     program_sends(program, words);
     EXPECT_TRUE(program_sees_end(program)) << words;

@@ -1,6 +1,6 @@
-// Host programs that want to reach the guest: each connects to a unix socket, writes "CONNECT <port>\n" and is handed on.
-// Threads: the loop's.
-// Limits:  kMaxLine bytes of a line, kMaxGreeters programs that have not finished theirs: beyond that the one that has
+// Host programs that want to reach the guest: each connects to a unix socket, writes "CONNECT <port>\n" and is handed
+// on. Threads: the loop's. Limits:  kMaxLine bytes of a line, kMaxGreeters programs that have not finished theirs:
+// beyond that the one that has
 //          been silent for longest has to go.
 #pragma once
 
@@ -58,7 +58,7 @@ class VsockListener {
   const ListeningSocket& listening_;
   OnConnect on_connect_;
   bool running_ = false;
-  bool waiting_ = true;  // somebody may be
+  bool waiting_ = true;                   // somebody may be
   std::map<uint64_t, Greeter> greeters_;  // in the order in which they came
   uint64_t next_greeter_ = 0;
   Watch watch_;

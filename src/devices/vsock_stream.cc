@@ -34,9 +34,8 @@ ssize_t send_some(int socket, std::span<const iovec> pieces) {
 
 Result<std::unique_ptr<VsockStream>> VsockStream::create(EventLoop& loop, UniqueFd socket) {
   std::unique_ptr<VsockStream> stream(new VsockStream(std::move(socket)));
-  stream->watch_ = STRATO_TRY(loop.watch(stream->socket_.get(), kEvents, [raw = stream.get()](uint32_t events) {
-    raw->take_event(events);
-  }));
+  stream->watch_ = STRATO_TRY(
+      loop.watch(stream->socket_.get(), kEvents, [raw = stream.get()](uint32_t events) { raw->take_event(events); }));
   return stream;
 }
 

@@ -1,6 +1,6 @@
-// The host program's end of a vsock connection: a stream socket that never blocks, and what the program has not yet read.
-// Threads: the loop's.
-// Limits:  VsockConnection::kBufferBytes wait for a program that does not read; the buffer is there while any do.
+// The host program's end of a vsock connection: a stream socket that never blocks, and what the program has not yet
+// read. Threads: the loop's. Limits:  VsockConnection::kBufferBytes wait for a program that does not read; the buffer
+// is there while any do.
 #pragma once
 
 #include <cstddef>

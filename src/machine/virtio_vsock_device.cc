@@ -54,8 +54,8 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioVsockConfig config, 
   // A Linux guest takes one, and does not say which.
   const auto first = std::ranges::find(context.config.devices, kVsockDevice, &ObjectOptions::type);
   if (first->value_of("id") != config.common.id) {
-    return std::unexpected(Error::invalid(
-        fmt::format("there can be one {} only, and '{}' is it", kVsockDevice, first->value_of("id"))));
+    return std::unexpected(
+        Error::invalid(fmt::format("there can be one {} only, and '{}' is it", kVsockDevice, first->value_of("id"))));
   }
   return std::make_unique<VsockPlan>(std::move(config));
 }
