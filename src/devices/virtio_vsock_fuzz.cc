@@ -200,6 +200,36 @@ class Session {
     }
   }
 
+  // A guest sends to a program that does not read, may close, and the program does something about it.
+  void stall() {
+    const uint32_t guest = input_.ConsumeIntegralInRange<uint32_t>(1, 3);
+    if (host_.drivers[kTransmit].free_slots() < 4) host_.drivers[kTransmit].take_used();
+    if (host_.drivers[kTransmit].free_slots() < 4) return;
+    known_[VsockPorts{.host = kPort, .guest = guest}.key()].buffer_bytes = 256 * 1024;
+    host_.say({.op = VsockOp::Request, .host = kPort, .guest = guest});
+    const std::string piece(input_.ConsumeIntegralInRange<size_t>(50'000, 65'536), 's');
+    for (int i = input_.ConsumeIntegralInRange<int>(3, 9); i > 0; --i) {
+      if (host_.drivers[kTransmit].free_slots() < 4) break;
+      host_.say({.op = VsockOp::ReadWrite, .host = kPort, .guest = guest, .payload = piece});
+    }
+    const auto ends = input_.ConsumeIntegralInRange<uint32_t>(0, 3);
+    if (ends != 0) host_.say({.op = VsockOp::Shutdown, .host = kPort, .guest = guest, .flags = ends});
+    UniqueFd program = VsockFixture::accept_program(listener_);
+    if (!program.valid()) return;
+    if (input_.ConsumeBool()) host_.program_reads(program, input_.ConsumeIntegralInRange<size_t>(1, 600'000));
+    host_.turn();
+    if (input_.ConsumeBool()) programs_.push_back(std::move(program));
+    program.reset();
+    host_.turn();
+  }
+
+  // Host programs that say nothing.
+  void crowd() {
+    std::vector<UniqueFd> silent;
+    for (size_t i = 0; i < VsockListener::kMaxGreeters + 2; ++i) silent.push_back(host_.connect_program());
+    host_.turn();
+  }
+
   void restart() {
     host_.reset();
     for (FakeDriver& driver : host_.drivers) driver.reset();
@@ -214,7 +244,7 @@ class Session {
   }
 
   void act() {
-    switch (input_.ConsumeIntegralInRange<int>(0, 13)) {
+    switch (input_.ConsumeIntegralInRange<int>(0, 14)) {
       case 0:
       case 1:
       case 2:
@@ -240,6 +270,8 @@ class Session {
         hear();
         known_.clear();
         return host_.save_and_restore();
+      case 13:
+        return rarely() ? crowd() : stall();
       default:
         return restart();
     }
