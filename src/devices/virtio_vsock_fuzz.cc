@@ -288,11 +288,16 @@ class Session {
     host_.program_sends(program, "CONNECT 9\nhello");
     auto packets = host_.heard();
     STRATO_ASSERT(packets.size() == 1 && packets[0].op == VsockOp::Request && packets[0].guest == 9);
-    host_.say({.op = VsockOp::Response, .host = packets[0].host, .guest = 9});
-    host_.say({.op = VsockOp::ReadWrite, .host = packets[0].host, .guest = 9, .payload = "back"});
-    STRATO_ASSERT(host_.program_reads(program) == "OK " + std::to_string(packets[0].host) + "\nback");
+    const uint32_t port = packets[0].host;
+    host_.say({.op = VsockOp::Response, .host = port, .guest = 9, .buf_alloc = 3});
+    host_.say({.op = VsockOp::ReadWrite, .host = port, .guest = 9, .buf_alloc = 3, .payload = "back"});
+    STRATO_ASSERT(host_.program_reads(program) == "OK " + std::to_string(port) + "\nback");
+    // No more than it has room for.
     packets = host_.heard();
-    STRATO_ASSERT(packets.size() == 1 && packets[0].payload == "hello");
+    STRATO_ASSERT(packets.size() == 2 && packets[0].payload == "hel" && packets[1].op == VsockOp::CreditRequest);
+    host_.say({.op = VsockOp::CreditUpdate, .host = port, .guest = 9, .buf_alloc = 3, .fwd_cnt = 2});
+    packets = host_.heard();
+    STRATO_ASSERT(packets.size() == 2 && packets[0].payload == "lo");
   }
 
   VsockFixture& host_;
