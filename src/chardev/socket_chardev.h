@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "chardev/socket_address.h"
+#include "base/socket_address.h"
 #include "chardev/stream_chardev.h"
 #include "event/timer.h"
 

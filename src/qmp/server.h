@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "chardev/socket_address.h"
+#include "base/socket_address.h"
 #include "config/vm_config.h"
 #include "event/event_loop.h"
 #include "qmp/machine_control.h"
