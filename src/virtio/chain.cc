@@ -150,4 +150,22 @@ uint64_t Chain::writable_bytes() const {
   return record_->writable_bytes;
 }
 
+GuestResult<> Chain::write_at(uint64_t offset, std::span<const std::byte> data) {
+  STRATO_ASSERT(record_ != nullptr);
+  const uint64_t room = record_->writable_bytes;
+  if (offset > room || data.size() > room - offset) return std::unexpected(GuestFault::BadDescriptor);
+  for (const GuestSlice& piece : record_->writable()) {
+    if (data.empty()) break;
+    if (offset >= piece.size()) {
+      offset -= piece.size();
+      continue;
+    }
+    const size_t n = std::min<uint64_t>(data.size(), piece.size() - offset);
+    STRATO_ASSERT(piece.sub(offset, n)->copy_from(data.first(n)).has_value());
+    data = data.subspan(n);
+    offset = 0;
+  }
+  return {};
+}
+
 }  // namespace strato::virtio

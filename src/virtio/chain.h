@@ -145,6 +145,9 @@ class [[nodiscard]] Chain {
   // All that the driver offered, whatever was consumed since.
   uint64_t readable_bytes() const;
   uint64_t writable_bytes() const;
+  // Into the writable bytes from `offset` on, whatever was consumed or lent of them: for a header that is known last.
+  // The writer must not have been split. BadDescriptor, and nothing is written, when there is not room for all.
+  GuestResult<> write_at(uint64_t offset, std::span<const std::byte> data);
 
   ChainReader reader;
   ChainWriter writer;
