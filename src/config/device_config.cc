@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "config/device_tables.h"
+#include "config/net_config.h"
 
 namespace strato {
 
@@ -122,6 +123,16 @@ Result<> check(const VirtioBlkConfig& blk) {
 
 Result<> check(const VirtioVsockConfig&) {
   return {};
+}
+
+Result<> check(const VirtioNetConfig& net) {
+  STRATO_TRY(check_power_of_two("queue-size", net.queue_size));
+  if (!net.mac.empty() && !parse_mac(net.mac)) {
+    return std::unexpected(
+        Error::invalid(fmt::format("mac={}: must be the address of one station, such as 52:54:00:12:34:56", net.mac)));
+  }
+  if (net.common.iothread.empty() || (net.rx_iothread.empty() && net.tx_iothread.empty())) return {};
+  return std::unexpected(Error::invalid("iothread= and rx-iothread=, tx-iothread= exclude each other"));
 }
 
 template <class Any, class Config>

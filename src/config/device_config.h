@@ -132,12 +132,27 @@ struct VirtioVsockConfig {
   bool operator==(const VirtioVsockConfig&) const = default;
 };
 
+// -device virtio-net-device
+struct VirtioNetConfig {
+  VirtioDeviceConfig common{};
+  std::string netdev{};       // the id of a -netdev
+  std::string mac{};          // may be empty: one of its own
+  std::string rx_iothread{};  // instead of common.iothread, for frames to the guest
+  std::string tx_iothread{};  // for frames of the guest
+  bool mq = false;            // as many queue pairs as the netdev has
+  uint16_t queue_size = 256;  // a power of two
+  uint16_t host_mtu = 0;      // 0: the guest is told nothing
+  std::string rx_throttle_group{};
+  std::string tx_throttle_group{};
+  bool operator==(const VirtioNetConfig&) const = default;
+};
+
 // The ids of the IothreadConfigs that serve the queues of a device in turn; one empty id: the default I/O loop.
 std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig,
-                                  VirtioBlkConfig, VirtioVsockConfig>;
+                                  VirtioBlkConfig, VirtioVsockConfig, VirtioNetConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.

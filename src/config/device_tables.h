@@ -127,6 +127,25 @@ inline constexpr auto kVirtioVsockProperties = virtio_properties<&VirtioVsockCon
         .mandatory(),
 });
 
+inline constexpr uint64_t kMacLength = 17;
+inline constexpr uint64_t kMinMtu = 68;  // of IPv4, and of virtio 1.2 §5.1.4.1
+inline constexpr auto kVirtioNetProperties = virtio_properties<&VirtioNetConfig::common>({
+    text<&VirtioNetConfig::netdev>("netdev", "id of a -netdev", kMaxIdLength).mandatory(),
+    text<&VirtioNetConfig::mac>("mac", "address; without it 52:54:00:12:34:56, the next device 57 and so on",
+                                kMacLength),
+    text<&VirtioNetConfig::rx_iothread>("rx-iothread", "instead of iothread=, for frames to the guest", kMaxIdLength),
+    text<&VirtioNetConfig::tx_iothread>("tx-iothread", "for frames of the guest", kMaxIdLength),
+    boolean<&VirtioNetConfig::mq>("mq", "as many queue pairs as the netdev has").defaults("off"),
+    integer<&VirtioNetConfig::queue_size>("queue-size", "elements of a queue, a power of two", 16, 4096)
+        .defaults("256"),
+    integer<&VirtioNetConfig::host_mtu>("host_mtu", "MTU that the guest is told", kMinMtu, UINT16_MAX).also("mtu"),
+    text<&VirtioNetConfig::rx_throttle_group>("rx-throttle-group",
+                                              "id of an -object throttle-group, for frames to "
+                                              "the guest",
+                                              kMaxIdLength),
+    text<&VirtioNetConfig::tx_throttle_group>("tx-throttle-group", "the same, for frames of the guest", kMaxIdLength),
+});
+
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},
     {.type = "virtio-serial-device", .help = "consoles and serial ports", .properties = kVirtioSerialProperties},
@@ -134,6 +153,7 @@ inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtserialport", .help = "a port on the virtio-serial-device", .properties = kVirtSerialPortProperties},
     {.type = "virtio-blk-device", .help = "disk", .properties = kVirtioBlkProperties},
     {.type = "virtio-vsock-device", .help = "sockets to and from the host", .properties = kVirtioVsockProperties},
+    {.type = "virtio-net-device", .help = "network interface", .properties = kVirtioNetProperties},
 };
 
 }  // namespace strato

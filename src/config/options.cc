@@ -4,6 +4,7 @@
 
 #include "config/device_tables.h"
 #include "config/drive_table.h"
+#include "config/net_table.h"
 #include "config/option_tables.h"
 #include "config/socket_address.h"
 #include "config/topology.h"
@@ -347,7 +348,7 @@ constexpr Option kOptions[] = {
     {"chardev", {}, kRequired, true, "BACKEND,id=ID[,...]", "a character device", apply_chardev, kChardevTables},
 
     {"drive", {}, kRequired, true, "id=ID,file=FILE[,...]", "a disk image", apply_drive, {&kDriveTable, 1}},
-    {"netdev", {}, kRequired, true, "BACKEND,id=ID[,...]", "a network backend", apply_netdev},
+    {"netdev", {}, kRequired, true, "BACKEND,id=ID[,...]", "a network backend", apply_netdev, kNetdevTables},
     {"device", {}, kRequired, true, "DRIVER,id=ID[,...]", "a device", apply_device, kDeviceTables},
     {"object", {}, kRequired, true, "TYPE,id=ID[,...]", "a backend object", apply_object, kBackendTables},
     {"global", {}, kRequired, true, "DRIVER.PROPERTY=VALUE", "a property of all devices of a driver", apply_global},

@@ -23,6 +23,9 @@ class EmptyMachine final : public Machine {
   Result<> resize_block(std::string_view, uint64_t) override {
     return std::unexpected(Error::not_found("machine none has no disks"));
   }
+  Result<> set_link(std::string_view, bool) override {
+    return std::unexpected(Error::not_found("this machine has no network devices"));
+  }
   Result<> set_block_rates(std::string_view, const IoRates&) override {
     return std::unexpected(Error::not_found("machine none has no disks"));
   }

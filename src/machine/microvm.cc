@@ -270,10 +270,12 @@ void Microvm::post_block_error(const BlockError& error) {
 // --- life cycle
 
 DeviceHost Microvm::device_host() {
-  return {.clock = loop_.clock(),
+  return {.loop = loop_,
+          .clock = loop_.clock(),
           .throttle_groups = throttle_groups_,
           .chardevs = chardevs_,
           .block_nodes = block_nodes_,
+          .net_nodes = net_nodes_,
           .on_block_error = [this](const BlockError& error) { post_block_error(error); }};
 }
 

@@ -20,6 +20,7 @@
 #include "machine/io_threads.h"
 #include "machine/machine.h"
 #include "machine/microvm_plan.h"
+#include "machine/net_nodes.h"
 #include "machine/vcpu_group.h"
 #include "machine/virtio_mmio_devices.h"
 #include "memory/memory_map.h"
@@ -40,6 +41,7 @@ class Microvm final : public Machine {
   void save(std::string directory, Reply reply) override;
   MigrationStatus migration_status() const override { return migration_status_; }
   Result<> resize_block(std::string_view name, uint64_t bytes) override { return block_nodes_.resize(name, bytes); }
+  Result<> set_link(std::string_view name, bool up) override { return net_nodes_.set_link(name, up); }
   Result<> set_block_rates(std::string_view name, const IoRates& rates) override {
     return block_nodes_.set_rates(name, rates);
   }
@@ -100,6 +102,7 @@ class Microvm final : public Machine {
   DeviceHost device_host();
 
   const VmConfig config_;
+  NetNodes net_nodes_;
   BlockNodes block_nodes_;  // outlives the plan, which has open disks until the devices are made
   MicrovmPlan plan_;
   EventLoop& loop_;

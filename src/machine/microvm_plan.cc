@@ -16,7 +16,6 @@ Result<> refuse(std::string_view option, const std::vector<ObjectOptions>& objec
 }
 
 Result<> refuse_unsupported(const VmConfig& config) {
-  STRATO_TRY(refuse("-netdev", config.netdevs));
   STRATO_TRY(refuse("-numa", config.numa));
   STRATO_TRY(refuse("-smbios", config.smbios));
   if (!config.memory_path.empty()) {
@@ -97,7 +96,8 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
     if (const auto* group = std::get_if<ThrottleGroupConfig>(&backend)) plan.throttle_groups.push_back(*group);
   }
   const std::vector<DriveConfig> drives = STRATO_TRY(parse_drives(config.drives));
-  const DevicePlanContext devices{.config = config, .backends = backends, .drives = drives};
+  const std::vector<NetdevConfig> netdevs = STRATO_TRY(parse_netdevs(config.netdevs));
+  const DevicePlanContext devices{.config = config, .backends = backends, .drives = drives, .netdevs = netdevs};
   plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));
   for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
   plan.tables.topology = plan.platform.topology;

@@ -24,7 +24,9 @@ inline VmConfig with_devices(int count) {
 inline Result<std::vector<VirtioMmioPlan>> plan(const VmConfig& config, bool guest_has_acpi) {
   const Result<std::vector<BackendConfig>> backends = parse_backends(config.objects);
   const Result<std::vector<DriveConfig>> drives = parse_drives(config.drives);
-  return plan_virtio_mmio({.config = config, .backends = *backends, .drives = *drives}, guest_has_acpi);
+  const Result<std::vector<NetdevConfig>> netdevs = parse_netdevs(config.netdevs);
+  return plan_virtio_mmio({.config = config, .backends = *backends, .drives = *drives, .netdevs = *netdevs},
+                          guest_has_acpi);
 }
 
 }  // namespace strato::testing

@@ -5,6 +5,7 @@
 
 #include "devices/virtio_console.h"
 #include "machine/block_nodes.h"
+#include "machine/net_nodes.h"
 #include "machine/virtio_mmio_plan.h"
 #include "testing/manual_clock.h"
 
@@ -20,7 +21,7 @@ class ConsoleDeviceTest : public ::testing::Test {
   }
   void device(std::string_view text) { config.devices.push_back(*split_object_options(text, "driver")); }
   Result<std::vector<VirtioMmioPlan>> plan() {
-    return plan_virtio_mmio({.config = config, .backends = {}, .drives = {}}, true);
+    return plan_virtio_mmio({.config = config, .backends = {}, .drives = {}, .netdevs = {}}, true);
   }
   std::string error() {
     const auto planned = plan();
@@ -31,10 +32,12 @@ class ConsoleDeviceTest : public ::testing::Test {
     EXPECT_TRUE(plans.has_value()) << plans.error().text();
     EXPECT_EQ(plans->size(), 1U);
     Result<std::unique_ptr<virtio::Device>> made =
-        plans->front().device->make({.clock = clock,
+        plans->front().device->make({.loop = *loop,
+                                     .clock = clock,
                                      .throttle_groups = groups,
                                      .chardevs = chardevs,
                                      .block_nodes = block_nodes,
+                                     .net_nodes = net_nodes,
                                      .on_block_error = [](const BlockError&) {}},
                                     nullptr);
     EXPECT_TRUE(made.has_value());
@@ -50,6 +53,7 @@ class ConsoleDeviceTest : public ::testing::Test {
   ThrottleGroups groups{{}, clock};
   Chardevs chardevs{*loop, config, [] {}};
   BlockNodes block_nodes;
+  NetNodes net_nodes;
 };
 
 TEST_F(ConsoleDeviceTest, OneConsoleHasNoControlQueues) {

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "config/device_config.h"
 #include "config/drive_config.h"
+#include "config/net_config.h"
 #include "config/vm_config.h"
 #include "event/clock.h"
 #include "machine/chardevs.h"
@@ -22,13 +23,16 @@
 namespace strato {
 
 class BlockNodes;
+class NetNodes;
 
 // What the making of a device may use; it outlives the device.
 struct DeviceHost {
+  EventLoop& loop;  // control
   const Clock& clock;
   const ThrottleGroups& throttle_groups;
   Chardevs& chardevs;
   BlockNodes& block_nodes;
+  NetNodes& net_nodes;
   // A disk has failed, and the guest is to be stopped for it. Any thread.
   std::function<void(const BlockError&)> on_block_error;
 };
@@ -51,6 +55,7 @@ struct DevicePlanContext {
   const VmConfig& config;
   std::span<const BackendConfig> backends;  // of -object
   std::span<const DriveConfig> drives;
+  std::span<const NetdevConfig> netdevs;
 };
 
 }  // namespace strato

@@ -10,6 +10,7 @@
 #include "arch/platform.h"
 #include "machine/virtio_block_device.h"
 #include "machine/virtio_console_device.h"
+#include "machine/virtio_net_device.h"
 #include "machine/virtio_rng_device.h"
 #include "machine/virtio_vsock_device.h"
 
@@ -39,15 +40,16 @@ Result<> check_iothreads(const VirtioDevicePlan& device, std::span<const Backend
   return {};
 }
 
-// A drive has one user: the first of `devices` that names it.
-Result<> check_drive(std::span<const ObjectOptions> devices, const ObjectOptions& device) {
-  const std::string_view drive = device.value_of("drive");
-  if (drive.empty()) return {};
+// A drive or netdev has one user: the first of `devices` that names it.
+Result<> check_only_user(std::string_view property, std::span<const ObjectOptions> devices,
+                         const ObjectOptions& device) {
+  const std::string_view id = device.value_of(property);
+  if (id.empty()) return {};
   for (const ObjectOptions& other : devices) {
     if (&other == &device) break;
-    if (other.value_of("drive") != drive) continue;
+    if (other.value_of(property) != id) continue;
     return std::unexpected(
-        Error::invalid(fmt::format("drive={}: device '{}' has it already", drive, other.value_of("id"))));
+        Error::invalid(fmt::format("{}={}: device '{}' has it already", property, id, other.value_of("id"))));
   }
   return {};
 }
@@ -78,7 +80,8 @@ Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& co
     if (!device) return std::unexpected(std::move(device).error().context(blame));
     if (*device == nullptr) continue;  // part of another device
     checked = check_iothreads(**device, context.backends);
-    if (checked) checked = check_drive(context.config.devices, options);
+    if (checked) checked = check_only_user("drive", context.config.devices, options);
+    if (checked) checked = check_only_user("netdev", context.config.devices, options);
     if (!checked) return std::unexpected(std::move(checked).error().context(blame));
     const size_t index = plans.size();
     const std::optional<uint32_t> gsi = nth_gsi(index, guest_has_acpi);

@@ -65,5 +65,40 @@ TEST(VirtioMmioPlanTest, APlaceInTheBootOrderIsTakenOnce) {
             "-device d1: bootindex=1: another device has it");
 }
 
+std::string failure_of_net(std::string_view device, std::string_view second = {}) {
+  VmConfig config;
+  config.netdevs.push_back(options("tap,id=n,ifname=tap0"));
+  config.netdevs.push_back(options("tap,id=m,ifname=tap1"));
+  config.devices.push_back(options(device));
+  if (!second.empty()) config.devices.push_back(options(second));
+  const Result<std::vector<VirtioMmioPlan>> plans = plan(config, true);
+  return plans ? "accepted" : plans.error().text();
+}
+
+TEST(VirtioMmioPlanTest, ANetworkDeviceHasANetdevOfItsOwn) {
+  EXPECT_EQ(failure_of_net("virtio-net-device,netdev=n,id=n"), "accepted");
+  EXPECT_EQ(failure_of_net("virtio-net-device,netdev=x,id=d"), "-device d: netdev=x: no -netdev has id=x");
+  EXPECT_EQ(failure_of_net("virtio-net-device,netdev=n,id=d", "virtio-net-device,netdev=n,id=e"),
+            "-device e: netdev=n: device 'd' has it already");
+  EXPECT_EQ(failure_of_net("virtio-net-device,netdev=n,id=d,mac=02:00:00:00:00:01",
+                           "virtio-net-device,netdev=m,id=e,mac=02:00:00:00:00:01"),
+            "-device e: mac=02:00:00:00:00:01: device 'd' has it already");
+  EXPECT_EQ(failure_of_net("virtio-net-device,netdev=n,id=d,rx-iothread=t"),
+            "-device d: iothread=t: no -object iothread has id=t");
+  EXPECT_EQ(failure_of_net("virtio-net-device,netdev=n,id=d,tx-throttle-group=g"),
+            "-device d: tx-throttle-group=g: no -object throttle-group has id=g");
+}
+
+TEST(VirtioMmioPlanTest, ItsQueuesAreServedInTurnByTheThreadsOfBothDirections) {
+  VmConfig config;
+  config.objects.push_back(options("iothread,id=a"));
+  config.objects.push_back(options("iothread,id=b"));
+  config.netdevs.push_back(options("tap,id=n,ifname=tap0"));
+  config.devices.push_back(options("virtio-net-device,netdev=n,id=d,rx-iothread=a,tx-iothread=b"));
+  const Result<std::vector<VirtioMmioPlan>> plans = plan(config, true);
+  ASSERT_TRUE(plans.has_value());
+  EXPECT_EQ(plans->front().device->iothreads(), (std::vector<std::string>{"a", "b"}));
+}
+
 }  // namespace
 }  // namespace strato

@@ -67,6 +67,23 @@ void block_resize(MachineControl& machine, const json_t& arguments, CommandReply
   reply(to_command_result(machine.resize_block(string_value(*name), static_cast<uint64_t>(size))));
 }
 
+// `set_link` is QEMU's, `netlink_set` StratoVirt's.
+template <const char* kName>
+void set_link(MachineControl& machine, const json_t& arguments, CommandReply reply) {
+  const std::string_view name = string_value(*member(arguments, kName));
+  reply(to_command_result(machine.set_link(name, member(arguments, "up")->type == JSON_TRUE)));
+}
+
+constexpr char kLinkName[] = "name";
+constexpr char kLinkId[] = "id";
+constexpr std::array<Argument, 2> kSetLinkArguments = {{
+    {kLinkName, ArgumentKind::String, true},
+    {"up", ArgumentKind::Boolean, true},
+}};
+constexpr std::array<Argument, 2> kNetlinkSetArguments = {{
+    {kLinkId, ArgumentKind::String, true},
+    {"up", ArgumentKind::Boolean, true},
+}};
 constexpr std::array<Argument, 1> kCapabilitiesArguments = {{{"enable", ArgumentKind::Any, false}}};
 constexpr std::array<Argument, 3> kMigrateArguments = {{
     {"uri", ArgumentKind::String, true},
@@ -80,7 +97,7 @@ constexpr std::array<Argument, 3> kBlockResizeArguments = {{
     {"size", ArgumentKind::Integer, true},
 }};
 
-const std::array<Command, 13> kCommands = {{
+const std::array<Command, 15> kCommands = {{
     {"qmp_capabilities", kCapabilitiesArguments,
      [](MachineControl&, const json_t&, CommandReply reply) { reply("{}"); }},
     {"query-version", {}, [](MachineControl&, const json_t&, CommandReply reply) { reply(std::string(kVersion)); }},
@@ -95,6 +112,8 @@ const std::array<Command, 13> kCommands = {{
      [](MachineControl& machine, const json_t&, CommandReply reply) { machine.cont(empty_answer(std::move(reply))); }},
     {"migrate", kMigrateArguments, migrate},
     {"block_resize", kBlockResizeArguments, block_resize},
+    {"set_link", kSetLinkArguments, set_link<kLinkName>},
+    {"netlink_set", kNetlinkSetArguments, set_link<kLinkId>},
     {"block_set_io_throttle", kBlockThrottleArguments, block_set_io_throttle},
     {"qom-get", kQomGetArguments, qom_get},
     {"qom-set", kQomSetArguments, qom_set},

@@ -67,6 +67,8 @@ class MachineControl {
   virtual MigrationStatus migration_status() const = 0;
   // Gives the disk (or device) of this name another size.
   virtual Result<> resize_block(std::string_view name, uint64_t bytes) = 0;
+  // Plugs the cable of the netdev (or device) of this name in or out.
+  virtual Result<> set_link(std::string_view name, bool up) = 0;
   // Limits the disk (or device) of this name, from now on; if it is in a throttle group, that. `rates` are checked.
   virtual Result<> set_block_rates(std::string_view name, const IoRates& rates) = 0;
   // Of a throttle group.

@@ -25,6 +25,7 @@ class BusyMachine : public strato::MachineControl {
     if (name == "disk") return {};
     return std::unexpected(strato::Error::not_found("no disk " + std::string(name) + std::to_string(bytes)));
   }
+  strato::Result<> set_link(std::string_view, bool) override { return {}; }
   strato::Result<> set_block_rates(std::string_view, const strato::IoRates& rates) override {
     check(rates);
     return {};

@@ -28,6 +28,11 @@ class FakeMachine : public MachineControl {
     disk_bytes = bytes;
     return {};
   }
+  Result<> set_link(std::string_view name, bool up) override {
+    if (name != "net0") return std::unexpected(Error::not_found("there is no network device"));
+    links.push_back(up);
+    return {};
+  }
   Result<> set_block_rates(std::string_view name, const IoRates& rates) override {
     if (name != "disk0") return std::unexpected(Error::not_found(fmt::format("there is no disk '{}'", name)));
     disk_rates = rates;
@@ -47,6 +52,7 @@ class FakeMachine : public MachineControl {
   Reply held_reply;
   std::string directory;
   uint64_t disk_bytes = 0;
+  std::vector<bool> links;
   IoRates disk_rates{};
   IoRates rates_of_g{};
   int quits = -2;
@@ -68,6 +74,14 @@ TEST_F(CommandsTest, StatusHasQemusShape) {
   machine.state = RunState::Prelaunch;
   EXPECT_EQ(run(R"({"execute":"query-status"})"),
             R"({"return":{"running":false,"singlestep":false,"status":"prelaunch"}})");
+}
+
+TEST_F(CommandsTest, ALinkIsSetByTheNamesOfQemuAndOfStratoVirt) {
+  EXPECT_EQ(run(R"({"execute":"set_link","arguments":{"name":"net0","up":false}})"), R"({"return":{}})");
+  EXPECT_EQ(run(R"({"execute":"netlink_set","arguments":{"id":"net0","up":true}})"), R"({"return":{}})");
+  EXPECT_EQ(machine.links, (std::vector<bool>{false, true}));
+  EXPECT_THAT(run(R"({"execute":"set_link","arguments":{"name":"x","up":true}})"), HasSubstr("DeviceNotFound"));
+  EXPECT_THAT(run(R"({"execute":"netlink_set","arguments":{"name":"net0","up":true}})"), HasSubstr("'name'"));
 }
 
 TEST_F(CommandsTest, IdOfAnyKindIsEchoed) {
