@@ -258,6 +258,18 @@ TEST_F(StreamNetTest, APeerThatGoesIsALinkThatIsDown) {
   EXPECT_EQ(loop->run_once(0), 0U);
 }
 
+TEST_F(StreamNetTest, APeerThatGoesIsNoticedByWhoWantsNoFrames) {
+  adopt();
+  attach();
+  receiver->listen(false);
+  peer_sends(on_wire(frame_of(60, 1)));
+  EXPECT_EQ(frames_announced, 1);  // when it was attached
+  peer.reset();
+  turn();
+  EXPECT_EQ(links, (std::vector<bool>{false}));
+  EXPECT_EQ(loop->run_once(0), 0U);
+}
+
 TEST_F(StreamNetTest, APeerThatAnnouncesTooLongAFrameIsLeft) {
   adopt();
   attach();

@@ -163,16 +163,25 @@ class StreamReceiver final : public NetReceiver, private StreamNet::Side {
 
   void listen(bool on) override {
     listening_ = on;
-    if (watch_.active()) watch_.set_events(on ? uint32_t{EPOLLIN} : 0);
+    if (watch_.active()) watch_.set_events(events());
   }
 
  private:
+  // Who does not want frames now wants to know that the peer has gone all the same.
+  uint32_t events() const { return listening_ ? EPOLLIN : EPOLLRDHUP; }
+
+  void ready(uint32_t happened) {
+    // Frames that nobody can take are not waited for: an end is announced for ever.
+    if (!listening_ && (happened & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) return give_up();
+    on_ready_();
+  }
+
   void use(StreamNet::Connection connection) override {
     watch_.reset();
     connection_ = std::move(connection);
     if (connection_ == nullptr) return;
     Result<Watch> watch =
-        loop_.watch(connection_->socket.get(), listening_ ? uint32_t{EPOLLIN} : 0, [this](uint32_t) { on_ready_(); });
+        loop_.watch(connection_->socket.get(), events(), [this](uint32_t happened) { ready(happened); });
     if (!watch) return give_up();
     watch_ = *std::move(watch);
     on_ready_();  // there may be frames that were received before we came

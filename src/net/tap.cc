@@ -192,16 +192,13 @@ class TapReceiver final : public NetReceiver {
       : tap_(tap), queue_(*tap.queues_[pair]), on_ready_(std::move(on_ready)) {}
 
   Result<> watch(EventLoop& loop) {
-    watch_ = STRATO_TRY(loop.watch(queue_.fd.get(), 0, [this](uint32_t) { on_ready_(); }));
+    watch_ = STRATO_TRY(loop.watch(queue_.fd.get(), 0, [this](uint32_t events) { ready(events); }));
     return {};
   }
 
   size_t receive(std::span<const iovec> room) override {
     if (tap_.gone_) return 0;
-    if (!queue_.attached) {  // it would be ready for ever
-      listen(false);
-      return 0;
-    }
+    if (!queue_.attached) return 0;
     STRATO_ASSERT(room.size() <= IOV_MAX && room[0].iov_len == sizeof(NetHeader));
     const std::span<const iovec> wanted = tap_.has_header_ ? room : room.subspan(1);
     ssize_t got = 0;
@@ -210,10 +207,7 @@ class TapReceiver final : public NetReceiver {
     } while (got < 0 && errno == EINTR);
     if (got <= 0) {
       // Whatever it is, asking again at once would change nothing.
-      if (got == 0 || errno != EAGAIN) {
-        watch_.reset();
-        tap_.lost();
-      }
+      if (got == 0 || errno != EAGAIN) give_up();
       return 0;
     }
     if (tap_.has_header_) return static_cast<size_t>(got);
@@ -221,11 +215,24 @@ class TapReceiver final : public NetReceiver {
     return static_cast<size_t>(got) + sizeof(NetHeader);
   }
 
+  // Nothing that a tap has makes EPOLLPRI ready: what is left are errors, which come unasked.
   void listen(bool on) override {
-    if (watch_.active()) watch_.set_events(on ? uint32_t{EPOLLIN} : 0);
+    if (watch_.active()) watch_.set_events(on ? EPOLLIN : EPOLLPRI);
   }
 
  private:
+  void ready(uint32_t events) {
+    if ((events & EPOLLERR) == 0) return on_ready_();
+    // So says a queue that is not attached as well, and for ever.
+    if (!queue_.attached) return watch_.set_events(0);
+    give_up();
+  }
+
+  void give_up() {
+    watch_.reset();
+    tap_.lost();
+  }
+
   Tap& tap_;
   const Tap::Queue& queue_;
   NetReady on_ready_;
