@@ -43,6 +43,7 @@ class FakeNet final : public NetBackend {
     }
   }
   void lose_frames(bool lose) { lose_ = lose; }
+  void refuse_to_attach(bool refuse) { refuse_ = refuse; }
   void set_link(bool up) {
     link_up_ = up;
     if (on_link_) on_link_();
@@ -65,12 +66,14 @@ class FakeNet final : public NetBackend {
   }
   Result<std::unique_ptr<NetReceiver>> attach_receiver(size_t pair, EventLoop& loop, NetReady on_ready) override {
     STRATO_ASSERT(loop.in_loop_thread());
+    if (refuse_) return std::unexpected(Error::busy("no"));
     ports_[pair].loop = &loop;
     ports_[pair].on_frame = std::move(on_ready);
     return std::make_unique<Receiver>(*this, pair);
   }
   Result<std::unique_ptr<NetSender>> attach_sender(size_t pair, EventLoop& loop, NetReady on_ready) override {
     STRATO_ASSERT(loop.in_loop_thread());
+    if (refuse_) return std::unexpected(Error::busy("no"));
     ports_[pair].on_room = std::move(on_ready);
     return std::make_unique<Sender>(*this, pair);
   }
@@ -167,6 +170,7 @@ class FakeNet final : public NetBackend {
   std::vector<Frame> sent_;
   size_t room_ = SIZE_MAX;
   bool lose_ = false;
+  bool refuse_ = false;
   bool link_up_ = true;
   uint32_t asked_offloads_ = 0;
   size_t used_pairs_ = 1;

@@ -10,6 +10,7 @@
 #include "config/device_config.h"
 #include "config/device_tables.h"
 #include "config/drive_config.h"
+#include "config/net_config.h"
 
 namespace {
 
@@ -52,6 +53,17 @@ void check_tables(const strato::VmConfig& config) {
   } else {
     STRATO_ASSERT(drives.error().text().starts_with("-drive"));
   }
+  const auto netdevs = strato::parse_netdevs(config.netdevs);
+  if (netdevs) {
+    for (const strato::NetdevConfig& netdev : *netdevs) {
+      STRATO_ASSERT(strato::find_netdev(*netdevs, netdev.id) != nullptr);
+      STRATO_ASSERT(netdev.pairs() >= 1 && netdev.pairs() <= strato::kMaxNetPairs && !netdev.vhost);
+      const bool tap = netdev.kind == strato::NetdevKind::Tap;
+      STRATO_ASSERT(tap ? netdev.ifname.empty() != netdev.fds.empty() : !netdev.path.empty());
+    }
+  } else {
+    STRATO_ASSERT(netdevs.error().text().starts_with("-netdev"));
+  }
   for (const strato::ObjectOptions& options : config.devices) {
     const auto device = strato::parse_device(options);
     if (!device) {
@@ -60,6 +72,10 @@ void check_tables(const strato::VmConfig& config) {
       STRATO_ASSERT(blk->queue_size >= 4 && (blk->queue_size & (blk->queue_size - 1)) == 0 && blk->serial.size() <= 20);
       STRATO_ASSERT(blk->num_queues >= 1 && blk->num_queues <= 32);
       STRATO_ASSERT(strato::iothreads_of(*blk).size() <= blk->num_queues);
+    } else if (const auto* net = std::get_if<strato::VirtioNetConfig>(&*device)) {
+      const auto mac = strato::parse_mac(net->mac);
+      STRATO_ASSERT(mac ? (strato::mac_text(*mac).size() == 17 && (*mac)[0] % 2 == 0) : net->mac.empty());
+      STRATO_ASSERT(net->queue_size >= 16 && (net->queue_size & (net->queue_size - 1)) == 0);
     } else if (const auto* port = std::get_if<strato::VirtSerialPortConfig>(&*device)) {
       STRATO_ASSERT(port->port.nr != 0 && port->port.nr.value_or(1) < strato::kMaxSerialPorts);
     }

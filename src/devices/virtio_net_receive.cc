@@ -139,12 +139,18 @@ NetReceiveQueue::Outcome NetReceiveQueue::discard_frame() {
 
 // Another buffer is lent. False: there is none.
 bool NetReceiveQueue::hold_another() {
+  next_is_wrong_ = false;
   while (refused_in_round_ < kRoundFrames) {
     GuestResult<std::optional<Chain>> next = worker_->queue().pop();
     if (!next || !*next) return false;
     Chain chain = **std::move(next);
     const uint64_t room = chain.writer.remaining();
     if (room < sizeof(NetHeader)) {
+      if (!held().empty()) {  // those go back in their order, so it waits for its turn
+        next_is_wrong_ = true;
+        worker_->queue().unpop(std::move(chain));
+        return false;
+      }
       ++refused_in_round_;
       ++shared_.refused_requests;
       log_guest(LogLevel::Warn, "{}: refused: a receive buffer of {} bytes", shared_.name, room);
@@ -181,9 +187,9 @@ size_t NetReceiveQueue::receive_into_held() {
   return receiver_->receive(pieces_);
 }
 
-// So many that others would not help.
-bool NetReceiveQueue::too_many_held() {
-  return held().size() >= worker_->queue().config().size || held_pieces_ >= kMostHeldPieces;
+// None that come would help.
+bool NetReceiveQueue::no_more_can_be_held() {
+  return next_is_wrong_ || held().size() >= worker_->queue().config().size || held_pieces_ >= kMostHeldPieces;
 }
 
 NetReceiveQueue::Outcome NetReceiveQueue::place_frame() {
@@ -194,7 +200,7 @@ NetReceiveQueue::Outcome NetReceiveQueue::place_frame() {
     return Outcome::Done;
   }
   // It waits for buffers, if there can be enough.
-  if (merges() && !worker_->queue().broken() && !too_many_held()) return Outcome::NoBuffer;
+  if (merges() && !worker_->queue().broken() && !no_more_can_be_held()) return Outcome::NoBuffer;
   lose_frame("the buffers are too short for it");
   return Outcome::Done;
 }

@@ -84,7 +84,7 @@ class NetReceiveQueue {
   Outcome place_frame();
   Outcome discard_frame();
   bool hold_another();
-  bool too_many_held();
+  bool no_more_can_be_held();
   size_t receive_into_held();
   void write_to_held(uint64_t offset, std::span<const std::byte> data);
   void finish_frame();
@@ -118,6 +118,7 @@ class NetReceiveQueue {
   size_t held_pieces_ = 0;
   uint64_t expected_bytes_ = 0;  // of a frame; decides how many buffers are lent
   int refused_in_round_ = 0;
+  bool next_is_wrong_ = false;  // the buffer behind those that are held
 
   // The frame that is on its way; 0: none.
   uint64_t frame_bytes_ = 0;  // with its header

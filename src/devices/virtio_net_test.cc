@@ -188,6 +188,23 @@ TEST_F(NetTest, BuffersThatHoldNoHeaderAreRefusedAndGoBack) {
   EXPECT_EQ(counters().refused_requests, 2U);
 }
 
+TEST_F(NetTest, AWrongBufferBehindGoodOnesWaitsForItsTurn) {
+  make();
+  host->start();
+  const auto first = receive().chain().writable(500).submit();
+  const auto wrong = receive().chain().writable(3).submit();
+  const auto last = receive().chain().writable(2000).submit();
+  net().put(frame_of(1000, 1));  // needs more than the first, and finds a wrong one
+  net().put(frame_of(100, 2));
+  net().put(frame_of(100, 3));
+  host->ring();
+  EXPECT_EQ(receive().take_used(),
+            (std::vector<FakeDriver::Used>{{first.id, 112}, {wrong.id, 0}, {last.id, 112}}));
+  EXPECT_EQ(got(first, 100), frame_of(100, 2));
+  EXPECT_EQ(got(last, 100), frame_of(100, 3));
+  EXPECT_EQ(counters().lost_frames, 1U);
+}
+
 TEST_F(NetTest, ARingOfBuffersThatIsTooShortForAFrameLosesItAndServesTheNext) {
   make({.queue_size = 16});
   host->start();
@@ -304,6 +321,18 @@ TEST_F(NetTest, AFullHostHoldsFramesBackAndNoneIsLost) {
   ASSERT_EQ(sent.size(), 5U);
   EXPECT_EQ(sent[4].bytes, frame_of(60, 4));
   EXPECT_EQ(counters().lost_frames, 0U);
+}
+
+TEST_F(NetTest, AQueueThatCannotBeAttachedIsNotServedAndComesBackAllTheSame) {
+  make();
+  net().refuse_to_attach(true);
+  host->start();
+  receive().chain().writable(2000).submit();
+  transmit_frame({}, frame_of(60));
+  EXPECT_TRUE(transmit().take_used().empty());
+  net().refuse_to_attach(false);
+  host->go_on(host->stop());
+  EXPECT_EQ(transmit().take_used().size(), 1U);
 }
 
 TEST_F(NetTest, FramesThatTheHostRefusesAreCountedAndTheDriverGoesOn) {

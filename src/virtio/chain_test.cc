@@ -136,6 +136,24 @@ TEST_F(ChainTest, WritePastTheEndFailsAndTouchesNothing) {
   EXPECT_EQ(written(sent, {4, 3}), numbered(7));
 }
 
+TEST_F(ChainTest, WhatIsKnownLastIsWrittenWhereItBelongsAfterTheRestWasLent) {
+  const auto sent = driver_.chain().writable(4).writable(8).writable(4).submit();
+  Chain chain = pop();
+  {
+    GuestResult<DmaLease> lease = chain.writer.lease();
+    ASSERT_TRUE(lease.has_value());
+    lease->complete(0);
+  }
+  ASSERT_TRUE(chain.write_at(2, numbered(12)).has_value());
+  EXPECT_FALSE(chain.write_at(12, numbered(5)).has_value());
+  EXPECT_FALSE(chain.write_at(17, {}).has_value());
+  EXPECT_TRUE(chain.write_at(16, {}).has_value());
+  std::vector<std::byte> wanted(16);
+  std::ranges::copy(numbered(12), wanted.begin() + 2);
+  EXPECT_EQ(written(sent, {4, 8, 4}), wanted);
+  queue_.push_used(std::move(chain), 14);
+}
+
 TEST_F(ChainTest, LeasesOfPartsCoverExactlyTheirBytes) {
   const auto sent = driver_.chain().readable(numbered(16)).writable(10).writable(6).submit();
   Chain chain = pop();

@@ -171,6 +171,11 @@ class Session {
     chain.reader.read_some(some);
     STRATO_ASSERT(!chain.reader.split(chain.reader.remaining() + 1).has_value());
     if (!chain.reader.empty()) STRATO_ASSERT(chain.reader.lease().has_value());
+    const uint64_t all = chain.writable_bytes();
+    const uint64_t middle = all / 2;
+    const auto data = std::span(some).first(std::min<uint64_t>(some.size(), all - middle));
+    STRATO_ASSERT(chain.write_at(middle, data).has_value());
+    STRATO_ASSERT(!chain.write_at(all, std::span(some).first(1)).has_value());
     fill_front(chain.writer);
     const uint64_t room = chain.writer.remaining();
     if (input_.ConsumeBool()) {

@@ -1,0 +1,215 @@
+"""What Debian's kernel does with a virtio-net device on a tap, in a network namespace of its own: run by tools/with-kvm as
+`network.py SCENARIO IMAGE`."""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+from guests import LIMIT, end, perform, run, start
+
+HOST, GUEST = "10.7.0.1", "10.7.0.2"
+LONG = bool(os.environ.get("STRATO_LONG"))
+PACKETS = 1_000_000 if LONG else 20_000
+TCP_BYTES = "256M" if LONG else "8M"
+
+
+def make_tap(queues=1, mtu=1500):
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "tuntap", "add", "tap0", "mode", "tap", "vnet_hdr", *(["multi_queue"] if queues > 1 else []))
+    run("ip", "link", "set", "tap0", "up", "mtu", mtu)
+    run("ip", "addr", "add", f"{HOST}/24", "dev", "tap0")
+
+
+class Guest:
+    """A guest with a shell on its serial port, its network up."""
+
+    def __init__(self, image, queues=1, device="", smp=1, extra=()):
+        netdev = f"tap,id=n,ifname=tap0,queues={queues}"
+        self.options = ("-netdev", netdev, "-device", f"virtio-net-device,netdev=n,id=net0,mq=on{device}", *extra)
+        self.image = image
+        self.smp = smp
+        self.asked = 0
+        self.vmm = start(image, "strato.report=no strato.end=shell reboot=t", *self.options, smp=smp)
+        self.vmm.wait_for(r"# ", LIMIT)
+        self.ask("stty -echo; PS1=")
+        self.must("ip link set lo up; ip link set eth0 up")
+        self.must(f"ip addr add {GUEST}/24 dev eth0")
+
+    def ask(self, command, limit=LIMIT):
+        """Exit code and output."""
+        self.asked += 1
+        begin = len(self.vmm.bytes())
+        self.vmm.write(f"{command}; echo code{self.asked}=$?\n".encode())
+        code = self.vmm.output.wait_for(rf"code{self.asked}=(\d+)", limit, begin)[1]
+        return int(code), self.vmm.bytes()[begin:].decode(errors="replace").replace("\r\n", "\n")
+
+    def must(self, command):
+        code, text = self.ask(command)
+        assert code == 0, f"{command}: {code}\n{text}\n{self.vmm.stderr()}"
+        return text
+
+    def begin(self, command):
+        self.must(f"({command}) >/tmp/out 2>&1 & true")
+
+    def finish(self):
+        """The program of begin() has to end well."""
+        return self.must("wait $!; code=$?; cat /tmp/out; (exit $code)")
+
+    def ping(self):
+        self.must(f"ping -c 3 -W 60 {HOST}")
+
+    def power_off(self):
+        self.vmm.write(b"exit\n")
+        return end(self.vmm)
+
+
+def serve_iperf():
+    return subprocess.Popen(["iperf3", "-s", "--forceflush"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def iperf(guest, *words):
+    """What the side that sums up saw."""
+    text = guest.must(f"iperf3 -J -c {HOST} --connect-timeout 60000 {' '.join(words)}")
+    seen = json.loads(text[text.index("{"):text.rindex("}") + 1])
+    assert "error" not in seen, seen["error"]
+    return seen["end"]
+
+
+def tcp_both_ways(guest, *words):
+    for way in ([], ["-R"]):
+        seen = iperf(guest, "-n", TCP_BYTES, *way, *words)
+        assert seen["sum_received"]["bytes"] > 0, seen
+        print(f"tcp {' '.join(way)} {' '.join(words)}: {seen['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s", flush=True)
+
+
+def udp_both_ways(guest):
+    """Small packets, of which a receiver may drop some but gets none out of order. Those to the guest come at a rate that an emulated
+    one can bear: the sender goes on until the guest has had its number."""
+    for way in (["-b", "0"], ["-b", "400K", "-R"]):
+        seen = iperf(guest, "-u", "-l", "18", "-k", str(PACKETS), *way)
+        summed = seen["sum"]
+        disorder = sum(stream["udp"].get("out_of_order", 0) for stream in seen["streams"])
+        assert disorder == 0 and summed["packets"] >= PACKETS // 2, seen
+        assert summed["lost_packets"] < summed["packets"], seen
+        print(f"udp {' '.join(way)}: {summed['packets']} packets, {summed['lost_packets']} lost, none out of order", flush=True)
+
+
+def traffic(image, folder):
+    """One queue, rings of 64 and of 256, split and packed."""
+    make_tap()
+    server = serve_iperf()
+    for device in (",queue-size=64", ",packed=on"):
+        guest = Guest(image, device=device)
+        features = guest.must("cat /sys/class/net/eth0/device/features")
+        assert "eth0" in guest.must("ls /sys/class/net")
+        print(f"features {features.split()[0]}", flush=True)
+        guest.ping()
+        tcp_both_ways(guest)
+        udp_both_ways(guest)
+        text = guest.power_off()
+        assert "Call Trace" not in text and "nobody cared" not in text, text[-3000:]
+    server.kill()
+    print("traffic well")
+
+
+def queues(image, folder):
+    """Two queues, then one of them."""
+    make_tap(2)
+    server = serve_iperf()
+    guest = Guest(image, queues=2, smp=2, extra=("-object", "iothread,id=r", "-object", "iothread,id=t"),
+                  device=",rx-iothread=r,tx-iothread=t")
+    guest.must("ethtool -L eth0 combined 2")
+    assert len(re.findall(r"Combined:\s+2", guest.must("ethtool -l eth0"))) == 2
+    tcp_both_ways(guest, "-P", "2")
+    guest.must("ethtool -L eth0 combined 1")
+    # A flow that the host gave to the second queue would be lost now.
+    for _ in range(8):
+        guest.ping()
+    tcp_both_ways(guest, "-P", "2")
+    guest.must("ethtool -L eth0 combined 2")
+    tcp_both_ways(guest)
+    guest.power_off()
+    server.kill()
+    print("queues well")
+
+
+def cable(image, folder):
+    """The link goes and comes, the interface goes down and up, jumbo frames; a transfer goes on through all of it."""
+    make_tap(mtu=9000)
+    server = serve_iperf()
+    guest = Guest(image, device=",host_mtu=9000")
+    assert "mtu 9000" in guest.must("ip link show eth0")
+    guest.must(f"ping -c 2 -W 60 -s 8900 {HOST}")
+    guest.begin(f"iperf3 -c {HOST} -n {TCP_BYTES}")
+    for _ in range(3):
+        guest.vmm.qmp.request("set_link", {"name": "n", "up": False})
+        assert guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done; echo carrier=0")
+        guest.vmm.qmp.request("set_link", {"name": "n", "up": True})
+        guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do sleep 0.1; done")
+    run("ip", "link", "set", "tap0", "down")
+    time.sleep(0.5)
+    run("ip", "link", "set", "tap0", "up")
+    guest.finish()
+    guest.ping()
+    guest.power_off()
+    server.kill()
+    print("cable well")
+
+
+def cpu_ticks(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def deleted(image, folder):
+    """The tap is deleted under load: the guest's link is down, and the VMM neither ends nor works for nothing."""
+    make_tap()
+    server = serve_iperf()
+    guest = Guest(image)
+    guest.ping()
+    guest.begin(f"timeout 10 iperf3 -c {HOST} -t 3600")
+    time.sleep(1)
+    run("ip", "link", "del", "tap0")
+    guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done")
+    guest.ask("wait $!")
+    guest.vmm.qmp.command("stop")  # so that only the VMM itself is counted
+    before = cpu_ticks(guest.vmm.pid)
+    time.sleep(3)
+    used = cpu_ticks(guest.vmm.pid) - before
+    assert used < os.sysconf("SC_CLK_TCK"), f"{used} ticks in 3 s"
+    guest.vmm.qmp.command("cont")
+    assert guest.vmm.qmp.command("query-status")["running"]
+    assert "the interface is gone" in guest.vmm.stderr(), guest.vmm.stderr()
+    guest.power_off()
+    server.kill()
+    print("deleted well")
+
+
+def moved(image, folder):
+    """Saved in the middle of a transfer and restored on the same tap: the transfer ends well, and the guest announces itself."""
+    make_tap()
+    server = serve_iperf()
+    first = Guest(image)
+    first.begin(f"iperf3 -c {HOST} -n {TCP_BYTES}")
+    first.vmm.qmp.command("stop")
+    first.vmm.qmp.command("migrate", uri=f"file:{folder}/saved")
+    while first.vmm.qmp.command("query-migrate")["status"] not in ("completed", "failed"):
+        time.sleep(0.1)
+    first.vmm.qmp.command("quit")
+    assert first.vmm.wait(LIMIT) == 0, first.vmm.stderr()
+    second = start(image, "", "-incoming", f"file:{folder}/saved", *first.options)
+    first.vmm = second
+    first.finish()
+    first.ping()
+    first.power_off()
+    server.kill()
+    print("moved well")
+
+
+if __name__ == "__main__":
+    if os.environ.get("STRATO_NETNS") != "own":
+        os.environ["STRATO_NETNS"] = "own"
+        os.execvp("unshare", ["unshare", "--net", sys.executable, "-B", *sys.argv])
+    perform({"traffic": traffic, "queues": queues, "cable": cable, "deleted": deleted, "moved": moved})

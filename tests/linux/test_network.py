@@ -1,0 +1,21 @@
+"""The network of a Linux guest on virtio-net and a tap; what is done with it is in network.py."""
+import os
+import subprocess
+
+import pytest
+from runs import make_image, script
+from vmm import ROOT
+
+
+@pytest.fixture(scope="module")
+def image(bed, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("network"))
+    subprocess.run([os.path.join(ROOT, "tools", "packages"), "network"], check=True)
+    make_image(folder, "--modules", "virtio_mmio,virtio_net", "--with", "iperf3,ethtool")
+    return folder
+
+
+@pytest.mark.parametrize("scenario", ["traffic", "queues", "cable", "deleted", "moved"])
+def test_a_guest_on_a_tap(image, scenario):
+    """See the function of that name."""
+    assert f"{scenario} well" in script("network.py", scenario, image)
