@@ -1,17 +1,13 @@
 // Counts what the calling thread allocates while it wants to know. Replaces operator new: for one source file of a test
-// program.
+// program, the others include
+// allocation_counters.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
-namespace strato::testing {
-
-inline thread_local bool counting_allocations = false;
-inline thread_local int allocations = 0;
-
-}  // namespace strato::testing
+#include "testing/allocation_counters.h"
 
 #ifndef __clang_analyzer__  // which takes it for a leak at every place that allocates
 [[gnu::noinline]] void* operator new(size_t size) {
