@@ -1,10 +1,9 @@
 // virtio_net: sends frames by a virtio-net device on virtio-mmio and wants each back, from a peer that returns what it
-// gets. Prints `device=BASE INTERRUPT ID`, `features=`, `mac=`, `status=`, `echoes=N` (frames that came back in order and
-// unharmed), `lost=N` (for which the guest waited in vain), `net=end`.
-// Words: frames=N (16), bytes=N (60; at most 60000), wait=NS for each echo; link=N: prints the status when it changes,
-// until it has changed N times, before frames are sent; bad=CASE: what a hostile driver does first (see kCases); the
-// device is then reset and has to serve as any other. What the driver sees of its fault is `bad=CASE STATUS VALUE`.
-// Rings are packed where the device offers that.
+// gets. Prints `device=BASE INTERRUPT ID`, `features=`, `mac=`, `status=`, `echoes=N` (frames that came back in order
+// and unharmed), `lost=N` (for which the guest waited in vain), `net=end`. Words: frames=N (16), bytes=N (60; at most
+// 60000), wait=NS for each echo; link=N: prints the status when it changes, until it has changed N times, before frames
+// are sent; bad=CASE: what a hostile driver does first (see kCases); the device is then reset and has to serve as any
+// other. What the driver sees of its fault is `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
 #include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
@@ -350,7 +349,6 @@ const BadCase kCases[] = {
 };
 
 // --- the good driver
-
 
 // The next buffer that the device gives back, if one comes in time.
 bool take_buffer(UsedChain& chain, uint64_t wait_ns) {

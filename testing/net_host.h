@@ -35,12 +35,12 @@ class NetHost {
   explicit NetHost(const Options& with) : options(with), net(std::make_shared<FakeNet>(with.pairs)) {
     for (size_t index = 0; index < queues(); ++index) {
       // 1 MiB for each.
-      drivers.push_back(std::make_unique<FakeDriver>(
-          ram, FakeDriver::Options{.size = is_control(index) ? 16 : with.queue_size,
-                                   .packed = with.packed,
-                                   .event_idx = with.event_idx,
-                                   .base = (index + 1) * kMiB,
-                                   .limit = (index + 2) * kMiB}));
+      drivers.push_back(
+          std::make_unique<FakeDriver>(ram, FakeDriver::Options{.size = is_control(index) ? 16 : with.queue_size,
+                                                                .packed = with.packed,
+                                                                .event_idx = with.event_idx,
+                                                                .base = (index + 1) * kMiB,
+                                                                .limit = (index + 2) * kMiB}));
       doorbells.push_back(std::make_unique<FakeDoorbell>());
     }
     make(std::nullopt);
@@ -66,9 +66,7 @@ class NetHost {
     device->config().on_notify([this] { ++config_changes; });
   }
   // With all features but those.
-  void start(uint64_t without = 0) {
-    start_with(device->features() & ~without);
-  }
+  void start(uint64_t without = 0) { start_with(device->features() & ~without); }
   void start_with(uint64_t features) {
     device->start(features | virtio::kFeatureVersion1);
     for (size_t index = 0; index < queues(); ++index) {
@@ -119,7 +117,8 @@ class NetHost {
 
   // A command, and the device's answer; none: it has not answered.
   std::optional<uint8_t> command(uint8_t group, uint8_t number, std::span<const std::byte> data) {
-    const auto sent = control().chain().readable_obj(virtio::NetControlHeader{group, number}).readable(data).writable(1).submit();
+    const auto sent =
+        control().chain().readable_obj(virtio::NetControlHeader{group, number}).readable(data).writable(1).submit();
     ring();
     if (control().take_used().size() != 1) return std::nullopt;
     return static_cast<uint8_t>(control().bytes_at(sent.addresses[2], 1)[0]);
@@ -129,9 +128,7 @@ class NetHost {
     return command(group, number, std::as_bytes(std::span(&data, 1)));
   }
 
-  uint16_t status() const {
-    return device->config().load<le16>(offsetof(virtio::NetConfigSpace, status)).get();
-  }
+  uint16_t status() const { return device->config().load<le16>(offsetof(virtio::NetConfigSpace, status)).get(); }
 
   const Options options;
   ManualClock clock{0};

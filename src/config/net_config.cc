@@ -99,8 +99,8 @@ Result<std::vector<NetdevConfig>> parse_netdevs(std::span<const ObjectOptions> n
     for (const NetdevConfig& before : all) {
       for (const int fd : netdev.fds) {
         if (std::ranges::find(before.fds, fd) == before.fds.end()) continue;
-        return std::unexpected(
-            Error::invalid(fmt::format("-netdev: '{}': fd {}: netdev '{}' has it already", options.text, fd, before.id)));
+        return std::unexpected(Error::invalid(
+            fmt::format("-netdev: '{}': fd {}: netdev '{}' has it already", options.text, fd, before.id)));
       }
     }
     all.push_back(std::move(netdev));

@@ -53,7 +53,8 @@ std::optional<std::vector<MacAddress>> unflatten(const std::vector<uint8_t>& byt
 }  // namespace
 
 Result<std::unique_ptr<Net>> Net::create(Args args, const std::optional<NetState>& state) {
-  const uint16_t pairs = args.multi_queue ? static_cast<uint16_t>(std::min<size_t>(args.backend->pairs(), kMaxPairs)) : 1;
+  const uint16_t pairs =
+      args.multi_queue ? static_cast<uint16_t>(std::min<size_t>(args.backend->pairs(), kMaxPairs)) : 1;
   std::unique_ptr<Net> net(new Net(std::move(args), pairs));
   if (state) STRATO_TRY(net->restore(*state));
   return net;
@@ -85,9 +86,9 @@ Net::~Net() {
 }
 
 uint64_t Net::offered_features(const Args& args) const {
-  uint64_t features = kRingFeatures | kNetFeatureMac | kNetFeatureMergeBuffers | kNetFeatureStatus | kNetFeatureControl |
-                      kNetFeatureControlReceive | kNetFeatureControlReceiveExtra | kNetFeatureControlVlan |
-                      kNetFeatureControlMac | kNetFeatureAnnounce;
+  uint64_t features = kRingFeatures | kNetFeatureMac | kNetFeatureMergeBuffers | kNetFeatureStatus |
+                      kNetFeatureControl | kNetFeatureControlReceive | kNetFeatureControlReceiveExtra |
+                      kNetFeatureControlVlan | kNetFeatureControlMac | kNetFeatureAnnounce;
   if (max_pairs_ > 1) features |= kNetFeatureMultiQueue;
   if (args.mtu != 0) features |= kNetFeatureMtu;
   if (backend_->offloads() != 0) features |= kNetFeatureControlGuestOffloads;

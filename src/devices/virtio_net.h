@@ -30,9 +30,9 @@ class Net final : public Device {
     std::string name;  // for messages: the id that the user gave
     std::shared_ptr<NetBackend> backend;
     MacAddress mac{};
-    uint16_t queue_size = 256;  // a power of two
-    bool multi_queue = false;   // offer all pairs of the back end; else one
-    uint16_t mtu = 0;           // that the guest is told; 0: nothing
+    uint16_t queue_size = 256;                     // a power of two
+    bool multi_queue = false;                      // offer all pairs of the back end; else one
+    uint16_t mtu = 0;                              // that the guest is told; 0: nothing
     std::shared_ptr<IoLimiter> receive_limiter{};  // may be null, may be shared
     std::shared_ptr<IoLimiter> transmit_limiter{};
   };

@@ -1,6 +1,7 @@
-// A driver of virtio-net and a host that send, fill, command, cut links, stop, save, restore and reset in any order, mostly
-// validly. Whatever happens: what the host gets is in order for it, no buffer gets more than it has room for, every
-// buffer and frame comes back, a state that was saved is restored as it was, and after a reset frames go both ways.
+// A driver of virtio-net and a host that send, fill, command, cut links, stop, save, restore and reset in any order,
+// mostly validly. Whatever happens: what the host gets is in order for it, no buffer gets more than it has room for,
+// every buffer and frame comes back, a state that was saved is restored as it was, and after a reset frames go both
+// ways.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <array>
@@ -172,7 +173,8 @@ class Session {
     std::vector<std::byte> frame(input_.ConsumeIntegralInRange<size_t>(14, input_.ConsumeBool() ? 65000 : 100));
     const std::vector<uint8_t> start = input_.ConsumeBytes<uint8_t>(18);
     if (!start.empty()) std::memcpy(frame.data(), start.data(), std::min(start.size(), frame.size()));
-    constexpr MacAddress kTo[] = {strato::testing::kTestMac, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {1, 0, 0x5e, 0, 0, 1}};
+    constexpr MacAddress kTo[] = {
+        strato::testing::kTestMac, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {1, 0, 0x5e, 0, 0, 1}};
     if (input_.ConsumeBool()) {
       std::memcpy(frame.data(), kTo[input_.ConsumeIntegralInRange<size_t>(0, 2)].data(), sizeof(MacAddress));
     }

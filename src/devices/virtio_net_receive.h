@@ -44,7 +44,7 @@ struct NetShared {
   // For tests and statistics.
   std::atomic<uint64_t> received_frames{0};
   std::atomic<uint64_t> sent_frames{0};
-  std::atomic<uint64_t> lost_frames{0};        // no room, link down, or the host did not want them
+  std::atomic<uint64_t> lost_frames{0};       // no room, link down, or the host did not want them
   std::atomic<uint64_t> refused_requests{0};  // wrong frames, buffers, commands of the driver
 };
 

@@ -198,8 +198,7 @@ TEST_F(NetTest, AWrongBufferBehindGoodOnesWaitsForItsTurn) {
   net().put(frame_of(100, 2));
   net().put(frame_of(100, 3));
   host->ring();
-  EXPECT_EQ(receive().take_used(),
-            (std::vector<FakeDriver::Used>{{first.id, 112}, {wrong.id, 0}, {last.id, 112}}));
+  EXPECT_EQ(receive().take_used(), (std::vector<FakeDriver::Used>{{first.id, 112}, {wrong.id, 0}, {last.id, 112}}));
   EXPECT_EQ(got(first, 100), frame_of(100, 2));
   EXPECT_EQ(got(last, 100), frame_of(100, 3));
   EXPECT_EQ(counters().lost_frames, 1U);
@@ -297,7 +296,13 @@ TEST_F(NetTest, AHeaderInPiecesIsOneHeader) {
   header.csum_offset = 6;
   const auto bytes = std::as_bytes(std::span(&header, 1));
   const std::vector<std::byte> frame = frame_of(60);
-  transmit().chain().readable(bytes.first(5)).readable(bytes.subspan(5)).readable(std::span(frame).first(3)).readable(std::span(frame).subspan(3)).submit();
+  transmit()
+      .chain()
+      .readable(bytes.first(5))
+      .readable(bytes.subspan(5))
+      .readable(std::span(frame).first(3))
+      .readable(std::span(frame).subspan(3))
+      .submit();
   host->ring();
   const std::vector<FakeNet::Frame> sent = net().take_sent();
   ASSERT_EQ(sent.size(), 1U);
@@ -540,7 +545,12 @@ TEST_F(NetTest, WithoutMultiQueueTheControlQueueIsBehindTheFirstPair) {
   make({.pairs = 2});
   host->device->start((host->device->features() & ~kNetFeatureMultiQueue) | kFeatureVersion1);
   host->start_queue(2, *Queue::create(host->ram.memory(), host->control().config()));
-  host->control().chain().readable_obj(NetControlHeader{kNetControlReceive, 0}).readable_obj(uint8_t{0}).writable(1).submit();
+  host->control()
+      .chain()
+      .readable_obj(NetControlHeader{kNetControlReceive, 0})
+      .readable_obj(uint8_t{0})
+      .writable(1)
+      .submit();
   host->turn();
   host->doorbells[2]->ring();
   host->turn();

@@ -26,8 +26,8 @@ class NetNodes {
 
   // `name`: of the netdev or of the device. The guest is told.
   Result<> set_link(std::string_view name, bool up) {
-    const auto node = std::ranges::find_if(
-        nodes_, [name](const Node& one) { return one.netdev == name || one.device_id == name; });
+    const auto node =
+        std::ranges::find_if(nodes_, [name](const Node& one) { return one.netdev == name || one.device_id == name; });
     if (node == nodes_.end()) {
       return std::unexpected(Error::not_found(fmt::format("there is no network device '{}'", name)));
     }

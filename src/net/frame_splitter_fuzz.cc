@@ -1,5 +1,5 @@
-// A peer's stream in pieces of any size. Whatever comes: frames are those that a plain reading of the whole stream finds,
-// in order, and there is room as long as more is needed.
+// A peer's stream in pieces of any size. Whatever comes: frames are those that a plain reading of the whole stream
+// finds, in order, and there is room as long as more is needed.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <algorithm>
