@@ -1,6 +1,5 @@
 // Counts what the calling thread allocates while it wants to know. Replaces operator new: for one source file of a test
-// program, the others include
-// allocation_counters.h.
+// program; the others include allocation_counters.h.
 #pragma once
 
 #include <cstddef>

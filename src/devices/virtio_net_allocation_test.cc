@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "devices/virtio_net.h"
-#include "testing/count_allocations.h"
+#include "testing/allocation_counters.h"  // the other half is in virtio_block_allocation_test.cc
 #include "testing/fake_driver.h"
 #include "testing/fake_vectors.h"
 #include "testing/guest_ram.h"
