@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "chardev/socket_address.h"
+#include "base/socket_address.h"
 #include "devices/virtio_vsock_state.h"
 #include "devices/virtio_vsock_switch.h"
 #include "event/lifetime.h"

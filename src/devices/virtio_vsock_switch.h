@@ -15,8 +15,8 @@
 #include <optional>
 #include <string>
 
+#include "base/socket_address.h"
 #include "base/unique_fd.h"
-#include "chardev/socket_address.h"
 #include "devices/virtio_vsock_connection.h"
 #include "devices/virtio_vsock_packet.h"
 #include "devices/vsock_listener.h"

@@ -13,8 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/socket_address.h"
 #include "base/unique_fd.h"
-#include "chardev/socket_address.h"
 #include "event/event_loop.h"
 
 namespace strato::virtio {
