@@ -28,15 +28,15 @@ bool NetFilter::wants(std::span<const std::byte> start) const {
   if (by_vlan && start.size() >= kLookBytes && be16_at(start, kTypeOffset) == kVlanType) {
     if (!vlans[be16_at(start, kTypeOffset + 2) % kVlans]) return false;
   }
-  if (modes[Promiscuous]) return true;
+  if (modes[kPromiscuous]) return true;
   MacAddress to;
   if (start.size() < to.size()) return false;
   std::memcpy(to.data(), start.data(), to.size());
-  if (to == kBroadcast) return !modes[NoBroadcast];
+  if (to == kBroadcast) return !modes[kNoBroadcast];
   if ((to[0] & 1) != 0) {
-    return !modes[NoMulticast] && (modes[AllMulticast] || multicast_overflow || contains(multicast, to));
+    return !modes[kNoMulticast] && (modes[kAllMulticast] || multicast_overflow || contains(multicast, to));
   }
-  return !modes[NoUnicast] && (modes[AllUnicast] || unicast_overflow || to == mac || contains(unicast, to));
+  return !modes[kNoUnicast] && (modes[kAllUnicast] || unicast_overflow || to == mac || contains(unicast, to));
 }
 
 }  // namespace strato::virtio

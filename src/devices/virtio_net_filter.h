@@ -26,12 +26,12 @@ struct NetFilter {
   static constexpr size_t kLookBytes = 18;
 
   // The commands of class 0 by their numbers.
-  enum Mode : uint8_t { Promiscuous, AllMulticast, AllUnicast, NoMulticast, NoUnicast, NoBroadcast };
+  enum Mode : uint8_t { kPromiscuous, kAllMulticast, kAllUnicast, kNoMulticast, kNoUnicast, kNoBroadcast };
   static constexpr uint8_t kModes = 6;
 
   MacAddress mac{};
   // A driver that says nothing sees everything.
-  std::bitset<kModes> modes{1U << Promiscuous};
+  std::bitset<kModes> modes{1U << kPromiscuous};
   std::vector<MacAddress> unicast{};
   std::vector<MacAddress> multicast{};
   bool unicast_overflow = false;

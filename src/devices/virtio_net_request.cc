@@ -96,7 +96,8 @@ Read read_addresses(ChainReader& reader, bool& overflow) {
 }
 
 NetChecked set_mode(uint8_t mode, ChainReader& reader, uint64_t features, NetFilter& filter) {
-  const uint64_t feature = mode <= NetFilter::AllMulticast ? kNetFeatureControlReceive : kNetFeatureControlReceiveExtra;
+  const uint64_t feature =
+      mode <= NetFilter::kAllMulticast ? kNetFeatureControlReceive : kNetFeatureControlReceiveExtra;
   if (mode >= NetFilter::kModes || (features & feature) == 0) return refuse("an unknown command");
   const GuestResult<uint8_t> on = reader.read<uint8_t>();
   if (!on) return refuse("a command that is too short");

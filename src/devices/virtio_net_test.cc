@@ -438,7 +438,7 @@ TEST_F(NetTest, TheFilterFollowsTheDriver) {
   const MacAddress group = {0x01, 0x00, 0x5e, 0x00, 0x00, 0x01};
   const MacAddress broadcast = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
   EXPECT_TRUE(passes(frame_to(other, 60)));  // promiscuous until the driver says something
-  EXPECT_EQ(host->command(kNetControlReceive, NetFilter::Promiscuous, uint8_t{0}), kNetControlOk);
+  EXPECT_EQ(host->command(kNetControlReceive, NetFilter::kPromiscuous, uint8_t{0}), kNetControlOk);
   EXPECT_TRUE(passes(frame_of(60)));
   EXPECT_TRUE(passes(frame_to(broadcast, 60)));
   EXPECT_FALSE(passes(frame_to(other, 60)));
@@ -452,7 +452,7 @@ TEST_F(NetTest, TheFilterFollowsTheDriver) {
   EXPECT_EQ(host->command(kNetControlMac, kNetControlMacTable, table), kNetControlOk);
   EXPECT_TRUE(passes(frame_to(other, 60)));
   EXPECT_TRUE(passes(frame_to(group, 60)));
-  EXPECT_EQ(host->command(kNetControlReceive, NetFilter::NoBroadcast, uint8_t{1}), kNetControlOk);
+  EXPECT_EQ(host->command(kNetControlReceive, NetFilter::kNoBroadcast, uint8_t{1}), kNetControlOk);
   EXPECT_FALSE(passes(frame_to(broadcast, 60)));
 }
 
@@ -495,7 +495,7 @@ TEST_F(NetTest, ACommandWithoutRoomForItsAnswerIsRefused) {
   host->ring();
   EXPECT_EQ(host->control().take_used().size(), 1U);
   EXPECT_EQ(counters().refused_requests, 1U);
-  EXPECT_TRUE(host->device->shared().choices.filter.modes[NetFilter::Promiscuous]);
+  EXPECT_TRUE(host->device->shared().choices.filter.modes[NetFilter::kPromiscuous]);
 }
 
 TEST_F(NetTest, TheHostMayLeaveToTheGuestWhatItNegotiatedAndWants) {
@@ -555,7 +555,7 @@ TEST_F(NetTest, WithoutMultiQueueTheControlQueueIsBehindTheFirstPair) {
   host->doorbells[2]->ring();
   host->turn();
   EXPECT_EQ(host->control().take_used().size(), 1U);
-  EXPECT_FALSE(host->device->shared().choices.filter.modes[NetFilter::Promiscuous]);
+  EXPECT_FALSE(host->device->shared().choices.filter.modes[NetFilter::kPromiscuous]);
 }
 
 // --- what is offered
@@ -664,7 +664,7 @@ TEST_F(NetTest, AResetWithFramesInFlightForgetsThem) {
 TEST_F(NetTest, ARestoredDeviceKeepsTheDriversChoicesAndAnnouncesItself) {
   make({.pairs = 2});
   host->start();
-  host->command(kNetControlReceive, NetFilter::Promiscuous, uint8_t{0});
+  host->command(kNetControlReceive, NetFilter::kPromiscuous, uint8_t{0});
   host->command(kNetControlMac, kNetControlMacAddress, MacAddress{0x02, 0, 0, 0, 0, 0x77});
   host->command(kNetControlVlan, kNetControlVlanAdd, le16(uint16_t{4095}));
   host->command(kNetControlMultiQueue, kNetControlPairsSet, le16(uint16_t{2}));
