@@ -195,6 +195,16 @@ TEST_F(StreamNetTest, FramesGoBothWays) {
   EXPECT_EQ(receive(), std::vector<std::byte>());
 }
 
+TEST_F(StreamNetTest, AFrameThatComesBeforeTheConnectionReachesTheSenderWaitsForIt) {
+  adopt();
+  sender = *net->attach_sender(0, *loop, [this] { ++room_announced; });
+  EXPECT_EQ(send(frame_of(60, 1)), Sent::Later);
+  turn();
+  EXPECT_EQ(room_announced, 1);
+  EXPECT_EQ(send(frame_of(60, 1)), Sent::Yes);
+  EXPECT_EQ(peer_reads(1000), on_wire(frame_of(60, 1)));
+}
+
 TEST_F(StreamNetTest, AFrameShorterThanAnEthernetHeaderIsDropped) {
   adopt();
   attach();

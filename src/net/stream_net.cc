@@ -230,7 +230,8 @@ class StreamSender final : public NetSender, private StreamNet::Side {
   StreamSender(StreamNet& net, EventLoop& loop, NetReady on_ready) : Side(net, loop), on_ready_(std::move(on_ready)) {}
 
   Sent send(std::span<const iovec> frame) override {
-    if (connection_ == nullptr) return Sent::No;
+    // The link may be up and the connection still on its way to us, or on its way out: use() tells.
+    if (connection_ == nullptr) return net_.link_up() ? Sent::Later : Sent::No;
     if (!connection_->unsent.empty()) return Sent::Later;
     // The length takes the place of the header.
     size_t bytes = 0;
