@@ -10,6 +10,7 @@ build/release/bin/stratovirt, else build/dev/bin/stratovirt; the guests are in $
 build/PRESET/guests. The same tests run for each architecture: it is that of the binary, and what differs is asked of
 architecture(), forms(), machines(), only_on(). Time-outs are multiplied by $STRATO_TIMEOUT_SCALE (default 1): generous already, slow hosts may raise it.
 """
+import contextlib
 import functools
 import json
 import os
@@ -293,6 +294,19 @@ class Vmm:
 
     def stderr(self):
         return os.pread(self._errors.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def thread_names(self):
+        """The names of its threads, once each has its own: a thread names itself, some time after it is there. It may have ended meanwhile."""
+        deadline = time.monotonic() + TIMEOUT * SCALE
+        while True:
+            names = []
+            for task in os.listdir(f"/proc/{self.pid}/task"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{self.pid}/task/{task}/comm") as file:
+                    names.append(file.read().strip())
+            if names.count("stratovirt") <= 1:
+                return names
+            assert time.monotonic() < deadline, names
+            time.sleep(0.01)
 
     def memory_kib(self, key, outside=None):
         """A sum over /proc/PID/smaps (Pss, Private_Dirty, ...); without mappings of at least `outside` KiB: guest RAM."""

@@ -150,7 +150,7 @@ def test_each_direction_has_a_thread_of_its_own(start_vmm, tmp_path, peer):
     check_echoes(run_to_end(start_vmm, *threads, *network(tmp_path, device=",rx-iothread=rx,tx-iothread=tx"), kernel=guest("virtio_net"), append="frames=100"), 100)
     paused = start_vmm("-S", *threads, *network(tmp_path, device=",rx-iothread=rx,tx-iothread=tx"), kernel=guest("virtio_net"))
     assert paused.qmp.command("query-status")["status"] == "prelaunch"
-    names = [open(f"/proc/{paused.pid}/task/{task}/comm").read().strip() for task in os.listdir(f"/proc/{paused.pid}/task")]
+    names = paused.thread_names()
     assert names.count("rx") == 1 and names.count("tx") == 1 and "io" not in names, names
 
 

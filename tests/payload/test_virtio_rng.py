@@ -1,5 +1,4 @@
 """virtio_rng: a driver on virtio-mmio gets random bytes, whatever it or another did to the device before."""
-import os
 import re
 import time
 
@@ -94,7 +93,7 @@ def test_without_a_device_there_is_no_argument(start_vmm):
 def test_the_io_thread_is_there_when_a_device_is(start_vmm, devices, threads):
     vmm = start_vmm("-S", *devices, kernel=guest("virtio_rng"))
     assert vmm.qmp.command("query-status")["status"] == "prelaunch"
-    names = [open(f"/proc/{vmm.pid}/task/{task}/comm").read().strip() for task in os.listdir(f"/proc/{vmm.pid}/task")]
+    names = vmm.thread_names()
     assert names.count("io") == threads, names
 
 
@@ -104,7 +103,7 @@ def test_a_device_runs_on_the_thread_that_it_names(start_vmm):
     check_answers(vmm.text())
     paused = start_vmm("-S", *thread, *DEVICE[:-1], DEVICE[-1] + ",iothread=mine", kernel=guest("virtio_rng"))
     assert paused.qmp.command("query-status")["status"] == "prelaunch"
-    names = [open(f"/proc/{paused.pid}/task/{task}/comm").read().strip() for task in os.listdir(f"/proc/{paused.pid}/task")]
+    names = paused.thread_names()
     assert names.count("mine") == 1 and "io" not in names, names
 
 
