@@ -20,3 +20,4 @@ while read -r name options; do
     --runtime="${seconds:-5}" --minimal --terse-version=3 $options >/tmp/result 2>/tmp/errors || cat /tmp/errors
   echo "BENCH-END $name $(awk -F';' 'NF > 50 { print $8 + $49, ($7 + $48) }' /tmp/result)"
 done </workloads
+echo BENCH-COMPLETE

@@ -77,6 +77,18 @@ def test_last_line_has_exactly_the_promised_form(capsys):
     assert "  linux: c: why" in printed and "  linux: b: x.log" in printed
 
 
+def test_a_failed_python_test_is_reported_with_the_end_of_what_it_said(tmp_path, capsys):
+    path = tmp_path / "x.xml"
+    path.write_text('<testsuites><testsuite><testcase classname="a" name="good"/><testcase classname="a" name="bad"><failure message="m">'
+                    f'{"long " * 1000}the reason</failure></testcase></testsuite></testsuites>')
+    cases = run_tests.parse_junit(path, run_tests.LOGS / "x.log")
+    assert [case.status for case in cases] == ["passed", "failed"]
+    run_tests.report({"linux": (cases, 1.0)})
+    printed = capsys.readouterr().out
+    assert "linux: a::bad said at its end:\n" in printed and "the reason\n" in printed
+    assert len(printed) < run_tests.SAID_CHARACTERS + 1000
+
+
 SKIPS = """\
 # A comment.
 

@@ -47,6 +47,7 @@ FUZZ_TOTAL = 240
 FUZZ_EACH = 30
 LONG_FUZZ_EACH = 600
 MUTANT_LIMIT = 600
+SAID_CHARACTERS = 3000
 
 
 @dataclasses.dataclass
@@ -55,6 +56,7 @@ class Case:
     status: str  # "passed", "failed" or "skipped"
     note: str = ""  # the log of a failure, the reason of a skip
     group: str = ""  # the name of many that are skipped for one reason
+    said: str = ""  # the end of what a failure said: where the log is gone with the machine, all there is
 
 
 class Progress:
@@ -387,8 +389,9 @@ def parse_junit(report, log):
     for node in xml.etree.ElementTree.parse(report).iter("testcase"):
         name = f"{node.get('classname')}::{node.get('name')}"
         skipped = node.find("skipped")
-        if node.find("failure") is not None or node.find("error") is not None:
-            cases.append(Case(name, "failed", relative(log)))
+        failure = node.find("failure") if node.find("error") is None else node.find("error")
+        if failure is not None:
+            cases.append(Case(name, "failed", relative(log), said=(failure.text or failure.get("message", ""))[-SAID_CHARACTERS:]))
         elif skipped is not None:
             cases.append(Case(name, "skipped", skipped.get("message", "")))
         else:
@@ -521,6 +524,10 @@ def report(results):
         for line in dict.fromkeys(lines):
             many = lines.count(line)
             print(line + (f" ({many} tests)" if many > 1 else ""))
+    for part, (cases, _) in results.items():
+        for case in cases:
+            if case.status == "failed" and case.said:
+                print(f"\n{part}: {case.name} said at its end:\n{case.said}")
     tail = f", {counts['skipped']} skipped" if counts["skipped"] else ""
     print(f"\n{counts['passed']} passed, {counts['failed']} failed{tail}", flush=True)
     return 0 if counts["failed"] == 0 and counts["passed"] > 0 else 1
