@@ -44,6 +44,12 @@ def test_a_failure_is_counted_once_though_gtest_lists_it_twice():
     assert parse(text, 1) == [("disk_test Disk.Opens", "failed")]
 
 
+def test_a_failure_has_what_the_test_printed():
+    text = "[ RUN      ] Disk.Opens\ndisk_test.cc:7: Failure\nExpected: open\n[  FAILED  ] Disk.Opens (0 ms)\n"
+    cases = run_tests.parse_gtest(text, "disk_test", 1, run_tests.LOGS / "disk_test.log")
+    assert [case.said for case in cases] == ["disk_test.cc:7: Failure\nExpected: open"]
+
+
 def test_parameterised_names_keep_their_case():
     text = "[ RUN      ] All/Disk.Opens/0\n[  FAILED  ] All/Disk.Opens/0, where GetParam() = 3 (0 ms)\n"
     assert parse(text, 1) == [("disk_test All/Disk.Opens/0", "failed")]

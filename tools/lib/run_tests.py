@@ -180,12 +180,13 @@ def parse_gtest(text, program, code, log):
         elif found and found.group(2) == running:
             status = {"       OK ": "passed", "  FAILED  ": "failed", "  SKIPPED ": "skipped"}[found.group(1)]
             note = relative(log) if status == "failed" else " ".join(reason) if status == "skipped" else ""
-            cases.append(Case(f"{program} {running}", status, note))
+            said = "\n".join(reason)[-SAID_CHARACTERS:] if status == "failed" else ""
+            cases.append(Case(f"{program} {running}", status, note, said=said))
             running = None
         elif running:
             reason.append(line.strip())
     if running or (code != 0 and not any(case.status == "failed" for case in cases)):
-        cases.append(Case(f"{program} {running or ''} ({ending(code)})", "failed", relative(log)))
+        cases.append(Case(f"{program} {running or ''} ({ending(code)})", "failed", relative(log), said=text[-SAID_CHARACTERS:]))
     return cases
 
 
