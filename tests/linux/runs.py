@@ -169,7 +169,7 @@ def perform(run, images):
     return in_bed(*command(run, images.folder(*run.image)))
 
 
-def script(name, *arguments, limit=900):
+def script(name, *arguments, limit=1200):
     """What a program of this folder printed that ran under with-kvm and succeeded."""
     outcome = in_bed("/usr/bin/python3", "-B", str(HERE / name), *arguments, limit=limit)
     outcome.check()
