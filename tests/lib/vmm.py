@@ -224,6 +224,40 @@ class Qmp:
         self._socket.close()
 
 
+class FootprintWatch:
+    """Looks at a VMM's PSS outside guest RAM, soon after its start and then less often, until it has ended."""
+
+    LIMIT_KIB = 2560
+    VCPU_KIB = 32  # each one more: a thread
+
+    def __init__(self, vmm, memory_mib, smp, more_kib):
+        processors = int(str(smp).partition(",")[0])
+        self.limit_kib = self.LIMIT_KIB + self.VCPU_KIB * (processors - 1) + more_kib
+        self.largest_kib = 0
+        # Guest RAM is in one piece, or in two where the hole for devices divides it (x86_64).
+        low_mib = 3072 if architecture() == "x86_64" else memory_mib
+        self._ram_kib = 1024 * (memory_mib if memory_mib <= low_mib else min(low_mib, memory_mib - low_mib))
+        self._vmm = vmm
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self):
+        pause = 0.1
+        while not self._stop.wait(pause):
+            with contextlib.suppress(OSError):  # it has ended
+                self.largest_kib = max(self.largest_kib, self._vmm.memory_kib("Pss", outside=self._ram_kib))
+            pause = min(2 * pause, 2)
+
+    def end(self):
+        """What is wrong, or None."""
+        self._stop.set()
+        self._thread.join()
+        if self.largest_kib > self.limit_kib:
+            return f"{self.largest_kib} KiB of memory beside guest RAM, and {self.limit_kib} are allowed: {self._vmm.arguments}"
+        return None
+
+
 class Vmm:
     """One VMM process. Serial port on stdin and stdout unless `serial` says otherwise; QMP on a socket in `folder`."""
 
@@ -309,16 +343,20 @@ class Vmm:
             time.sleep(0.01)
 
     def memory_kib(self, key, outside=None):
-        """A sum over /proc/PID/smaps (Pss, Private_Dirty, ...); without mappings of at least `outside` KiB: guest RAM."""
-        total = 0
-        size = 0
+        """A sum over /proc/PID/smaps (Pss, Private_Dirty, ...); without guest RAM: a run of adjacent alike mappings of `outside` KiB or more."""
+        total = run = run_size = 0
+        end = alike = None
         with open(f"/proc/{self.pid}/smaps") as smaps:
             for line in smaps:
-                if line.startswith("Size:"):
-                    size = int(line.split()[1])
-                elif line.startswith(key + ":") and (outside is None or size < outside):
-                    total += int(line.split()[1])
-        return total
+                if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)", line):
+                    if found[1] != end or found.groups()[2:] != alike:
+                        total += 0 if outside and run_size >= outside else run
+                        run = run_size = 0
+                    run_size += (int(found[2], 16) - int(found[1], 16)) >> 10
+                    end, alike = found[2], found.groups()[2:]
+                elif line.startswith(key + ":"):
+                    run += int(line.split()[1])
+        return total + (0 if outside and run_size >= outside else run)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -359,22 +397,28 @@ def need_processors(count):
 
 @pytest.fixture
 def start_vmm():
-    """Starts VMMs as Vmm(...) does; all of them are gone, with their folders, when the test ends."""
+    """Starts VMMs as Vmm(...) does; all of them are gone, with their folders, when the test ends. One of the release build that took more memory
+    than a VMM may fails the test; `more_kib` is what the test lets it buffer beyond that."""
     running = []
     folders = []
+    watches = []
 
-    def start(*extra, **options):
+    def start(*extra, more_kib=0, **options):
         folder = tempfile.mkdtemp(prefix="strato-")  # short: a unix socket's path has 107 bytes
         folders.append(folder)
         vmm = Vmm(folder, *extra, **options)
         running.append(vmm)
+        if "release" in vmm.arguments[0]:
+            watches.append(FootprintWatch(vmm, options.get("memory_mib", 64), options.get("smp", 1), more_kib))
         return vmm
 
     yield start
+    wrong = [said for watch in watches if (said := watch.end())]
     for vmm in running:
         vmm.close()
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+    assert not wrong, "\n".join(wrong)
 
 
 def run_to_end(start_vmm, *extra, **options):
