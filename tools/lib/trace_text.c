@@ -1,6 +1,7 @@
-// trace_text OUTPUT SECONDS PROGRAM ARGUMENT...: runs the program one instruction at a time and writes where each of its threads was in the
-// program's file, as hexadecimal offsets from its first byte, each once, in the order of the first visit. After SECONDS it is killed.
-// For tools/text-order. An emulated or slow host does some 200,000 steps a second.
+// trace_text OUTPUT SECONDS PROGRAM ARGUMENT...: runs the program one instruction at a time and writes where each of
+// its threads was in the program's file, as hexadecimal offsets from its first byte, each once, in the order of the
+// first visit. After SECONDS it is killed. For tools/text-order. An emulated or slow host does some 200,000 steps a
+// second.
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
