@@ -88,6 +88,7 @@ AARCH64 = {
     "pty": Run(scenario="console_on_a_pty"),
     "save": Run(smp="2", scenario="save_and_restore"),
     "save GICv2": Run(smp="2", scenario="save_and_restore", bed=("--gic", "2")),
+    "9 on a GICv2": Run(smp="9", scenario="too_many_for_a_gicv2", bed=("--gic", "2")),
     "254 processors": Run(smp="254", memory="1G", words="strato.end=reboot"),
 }
 
@@ -97,7 +98,7 @@ FIRST = next(iter(RUNS))  # the simplest
 # Only in tools/test --long: each takes half a minute and more of an emulated machine.
 LONG = {"x86_64": {"backports bzImage", "machine acpi=off", "socket", "save backports", "qemu", "qemu backports", "qemu acpi=off",
                    "qemu nolapic"},
-        "aarch64": {"backports", "panic", "save GICv2", "254 processors"}}[architecture()]
+        "aarch64": {"backports", "panic", "save GICv2", "9 on a GICv2", "254 processors"}}[architecture()]
 
 
 def make_image(folder, *options):

@@ -125,5 +125,11 @@ def save_and_restore(image, smp):
     print("saved and restored:", last, first, third[80])
 
 
+def too_many_for_a_gicv2(image, smp):
+    vmm = start(image, "", smp=smp)
+    assert vmm.wait() == 1
+    assert re.search(r"9 vCPUs: a GICv2 serves 8, and this host has no GICv3", vmm.stderr()), vmm.stderr()
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

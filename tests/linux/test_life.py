@@ -45,6 +45,11 @@ def test_a_shell_on_a_unix_socket(run):
     run.check()
 
 
+@pytest.mark.run("9 on a GICv2")
+def test_more_processors_than_the_hosts_interrupt_controller_serves_are_refused(run):
+    run.check()
+
+
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.run(name), id=name) for name in ("save", "save backports", "save GICv2")])
 def test_a_guest_saved_while_it_prints_goes_on_when_restored(name, run):
     run.check()
