@@ -42,8 +42,8 @@ AARCH64_SKIPS = ROOT / "tools/lib/aarch64_skips.txt"
 # ten to fifty times as long as this one.
 IN_ARM_BED = ("payload", "lifecycle", "badinput")
 IN_ARM_BED_ALWAYS = [
-    "tests/payload/test_arm64.py", "tests/payload/test_hello.py", "tests/payload/test_report.py", "tests/payload/test_smp.py",
-    "tests/payload/test_timer.py", "tests/badinput/test_files.py", "tests/lifecycle/test_log.py",
+    "tests/payload/test_arm64.py", "tests/payload/test_hello.py", "tests/payload/test_report.py", "tests/payload/test_timer.py",
+    "tests/badinput/test_files.py", "tests/lifecycle/test_log.py",
 ]
 # The same tests run under the sanitizers and for arm64; one more build of them all would take a whole run over its 40 minutes.
 ONLY_BY_NAME = {"unit"}
