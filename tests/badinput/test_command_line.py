@@ -3,7 +3,7 @@ import os
 
 import pytest
 from refusal import refused
-from vmm import guest
+from vmm import guest, only_on
 
 LEFT_BEHIND = ["-qmp", "unix:q.sock,server,nowait", "-boot-timeline", "timeline"]
 DAEMON = ["-daemonize", "-pidfile", "pid"]
@@ -87,6 +87,22 @@ def test_refused(tmp_path, name):
     timeline = [] if "-boot-timeline" in words else LEFT_BEHIND[2:]
     refused(tmp_path, ["-m", "32", "-kernel", guest("hello"), *LEFT_BEHIND[:2], *timeline, *words]
             if "-m" not in words else ["-kernel", guest("hello"), *LEFT_BEHIND, *words], *texts)
+
+
+ARM = only_on("aarch64", "processors and boards of Arm")
+
+
+@ARM
+def test_a_timer_of_a_pc(tmp_path):
+    refused(tmp_path, ["-kernel", guest("hello"), *LEFT_BEHIND, "-machine", "microvm,pit=on"], "-machine pit=on")
+
+
+@ARM
+def test_vector_instructions_that_the_host_lacks(tmp_path):
+    with open("/proc/cpuinfo") as info:
+        if " sve " in info.read():
+            pytest.skip("this host has SVE")
+    refused(tmp_path, ["-kernel", guest("hello"), *LEFT_BEHIND, "-cpu", "host,sve=on"], "-cpu sve=on", "no SVE")
 
 
 @pytest.mark.parametrize("words, text", [

@@ -1,30 +1,32 @@
 """Kernel, initrd and what they need: each row names the file and what was found."""
+import gzip
 import os
 import struct
 
 import pytest
 from refusal import refused
-from tiny_guest import BASE, HALT, POWER_OFF, pvh_image
-from vmm import guest
+from tiny_guest import BASE, X86_HALT, X86_POWER_OFF, pvh_image
+from vmm import architecture, forms, guest
 
 MIB = 1 << 20
 
 
 def elf(**changes):
     """A PVH kernel with values of the ELF header replaced."""
-    data = bytearray(pvh_image(POWER_OFF + bytes(4096)))
+    data = bytearray(pvh_image(X86_POWER_OFF + bytes(4096)))
     for offset, value in changes.values():
         data[offset:offset + len(value)] = value
     return bytes(data)
 
 
-def bzimage():
-    with open(guest("hello.bzimage"), "rb") as file:
+def good():
+    """A kernel with a header: a bzImage, or an arm64 Image."""
+    with open(guest(forms("hello")[-1]), "rb") as file:
         return file.read()
 
 
 def bent(offset, value):
-    data = bytearray(bzimage())
+    data = bytearray(good())
     data[offset:offset + len(value)] = value
     return bytes(data)
 
@@ -37,6 +39,8 @@ KERNELS = {
     "zeros": (lambda: bytes(8192), "zero"),
     "gzip": (lambda: b"\x1f\x8b\x08" + bytes(4096), "gzip"),
     "initramfs": (lambda: b"070701" + b"0" * 4096, "cpio"),
+}
+X86_64_KERNELS = {
     "arm64 kernel": (lambda: bytes([0x90]) * 0x38 + b"ARM\x64" + bytes([0x90]) * 4096, "arm64"),
     "ELF ident only": (lambda: elf()[:12], "truncated"),
     "ELF cut in its program headers": (lambda: elf()[:100], "truncated"),
@@ -45,16 +49,31 @@ KERNELS = {
     "ELF object file": (lambda: elf(kind=(16, struct.pack("<H", 1))), "type 1"),
     "ELF with headers elsewhere": (lambda: elf(offset=(32, struct.pack("<Q", 1 << 62))), "program headers"),
     "ELF without segments": (lambda: elf(count=(56, struct.pack("<H", 0))), "program headers"),
-    "ELF that loads where the tables are": (lambda: pvh_image(HALT + bytes(8192), entry=0x7000, base=0x7000), "boot tables"),
-    "ELF that loads above RAM": (lambda: pvh_image(HALT, entry=0x7000_0000, base=0x7000_0000), "RAM"),
-    "ELF whose entry is elsewhere": (lambda: pvh_image(HALT, entry=BASE + 0x100000), "entry"),
-    "bzImage cut in its header": (lambda: bzimage()[:0x220], "bzImage"),
-    "bzImage cut in its code": (lambda: bzimage()[:1100], "bzImage"),
+    "ELF that loads where the tables are": (lambda: pvh_image(X86_HALT + bytes(8192), entry=0x7000, base=0x7000), "boot tables"),
+    "ELF that loads above RAM": (lambda: pvh_image(X86_HALT, entry=0x7000_0000, base=0x7000_0000), "RAM"),
+    "ELF whose entry is elsewhere": (lambda: pvh_image(X86_HALT, entry=BASE + 0x100000), "entry"),
+    "bzImage cut in its header": (lambda: good()[:0x220], "bzImage"),
+    "bzImage cut in its code": (lambda: good()[:1100], "bzImage"),
     "bzImage of an old protocol": (lambda: bent(0x206, b"\x02\x02"), "2.02"),
     "bzImage without 64-bit entry": (lambda: bent(0x236, b"\0\0"), "64-bit"),
     "bzImage that unpacks beyond RAM": (lambda: bent(0x260, struct.pack("<I", 0x7fff0000)), "RAM"),
     "flat image bigger than RAM": (lambda: bytes([0x90]) * (40 * MIB), "RAM"),
 }
+AARCH64_KERNELS = {
+    "x86 kernel": (lambda: bytes([0x90]) * 0x202 + b"HdrS" + bytes([0x90]) * 4096, "an x86 kernel (bzImage)"),
+    "ELF for x86": (elf, "an ELF file for x86-64 (machine 62)"),
+    "ELF for arm64": (lambda: elf(machine=(18, struct.pack("<H", 183))), "an arm64 Image"),
+    "noise": (lambda: bytes([0x90]) * 4096, "arm64 Image"),
+    "Image cut in its header": (lambda: good()[:60], "truncated"),
+    "Image of an old Linux": (lambda: bent(0x10, bytes(8)), "before 3.17"),
+    "Image of no endianness of ours": (lambda: bent(0x18, b"\x0b"), "big-endian"),
+    "Image bigger than RAM": (lambda: bent(0x10, struct.pack("<Q", 40 * MIB)), "too big for the guest's RAM"),
+    "Image bigger than any RAM": (lambda: bent(0x10, struct.pack("<Q", 1 << 62)), "too big for any RAM"),
+    "Image cut and packed": (lambda: gzip.compress(good())[:-9], "gzip data truncated"),
+    "Image packed twice": (lambda: gzip.compress(gzip.compress(good())), "in it gzip data"),
+    "zboot of zstd": (lambda: b"MZ\0\0zimg" + bytes(16) + b"zstd" + bytes(4096), "zstd"),
+}
+KERNELS |= {"x86_64": X86_64_KERNELS, "aarch64": AARCH64_KERNELS}[architecture()]
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -87,7 +106,7 @@ def test_a_file_that_can_not_be_read(tmp_path, option, kind, text):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_kernel_that_we_may_not_read(tmp_path):
-    (tmp_path / "kernel").write_bytes(bzimage())
+    (tmp_path / "kernel").write_bytes(good())
     (tmp_path / "kernel").chmod(0)
     refused(tmp_path, ["-kernel", "kernel"], "kernel 'kernel'", "ermission")
 
@@ -104,7 +123,8 @@ def test_a_command_line_longer_than_a_kernel_takes(tmp_path):
 
 
 def test_ram_too_small_for_the_kernel(tmp_path):
-    refused(tmp_path, ["-m", "16", "-kernel", guest("report")], "kernel '", "RAM")
+    little = {"x86_64": "16", "aarch64": "2"}[architecture()]
+    refused(tmp_path, ["-m", little, "-kernel", guest("report")], "kernel '", "RAM")
 
 
 # ACPI: what goes into the tables comes from these options.

@@ -8,8 +8,9 @@ import time
 
 import pytest
 from refusal import refused
-from vmm import TIMEOUT, Vmm, guest
+from vmm import TIMEOUT, Vmm, guest, only_on
 
+X86 = only_on("x86_64", "the timer of a PC")
 MEMORY_MIB = 32
 ARGUMENTS = ["-m", str(MEMORY_MIB), "-smp", "2", "-kernel", guest("timer"), "-serial", "file,path=serial", "-qmp",
              "unix:q.sock,server,nowait", "-boot-timeline", "timeline"]
@@ -120,8 +121,8 @@ def test_a_place_that_holds_no_machine(tmp_path, path):
     ({"-smp": "1"}, ["-smp cpus 2", "1"]),
     ({"-smp": "2,threads=2"}, ["-smp"]),
     ({"-serial": "none"}, ["serial0"]),
-    ({"-machine": "microvm,acpi=off"}, ["pit"]),
-    ({"-machine": "microvm,pit=on"}, ["pit"]),
+    pytest.param({"-machine": "microvm,acpi=off"}, ["pit"], marks=X86),
+    pytest.param({"-machine": "microvm,pit=on"}, ["pit"], marks=X86),
 ])
 def test_another_machine_than_the_one_that_was_saved(machine, tmp_path, change, texts):
     words = dict(zip(ARGUMENTS[::2], ARGUMENTS[1::2])) | change

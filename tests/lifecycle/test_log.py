@@ -6,12 +6,11 @@ import signal
 import subprocess
 
 import pytest
-from tiny_guest import POWER_OFF, out_byte, write_pvh
+from tiny_guest import POWER_OFF, for_ever, mark, write_kernel
 from vmm import SCALE, TIMEOUT, binary, guest, run_to_end
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z stratovirt:(ERROR|WARN|INFO|DEBUG|TRACE): .+")
 STAGES = ["main", "parsed", "kvm", "memory", "platform", "kernel_loaded", "devices", "vcpus", "first_run"]
-DEBUG_PORT = 0x680
 
 
 @pytest.mark.parametrize("level, lines", [("error", False), ("warn", False), ("info", True), ("debug", True), ("trace", True)])
@@ -75,8 +74,8 @@ def timeline(path):
 
 def test_the_timeline_has_every_stage_in_order(start_vmm, tmp_path):
     path = tmp_path / "timeline"
-    code = out_byte(DEBUG_PORT, 1) + out_byte(DEBUG_PORT, 2) + POWER_OFF
-    run_to_end(start_vmm, "-boot-timeline", str(path), kernel=write_pvh(tmp_path / "guest", code))
+    code = mark(1) + mark(2) + POWER_OFF
+    run_to_end(start_vmm, "-boot-timeline", str(path), kernel=write_kernel(tmp_path / "guest", code))
     assert timeline(path) == [*STAGES, "kernel_entry", "userspace"]
 
 
@@ -99,9 +98,8 @@ def test_a_frozen_vm_has_no_first_run_yet(start_vmm, tmp_path):
 
 def test_a_guest_that_marks_stages_for_ever_does_not_grow_the_file(start_vmm, tmp_path):
     path = tmp_path / "timeline"
-    marks = out_byte(DEBUG_PORT, 1) + out_byte(DEBUG_PORT, 2) + out_byte(DEBUG_PORT, 77)
-    loop = marks + bytes([0xeb, 256 - len(marks) - 2])
-    vmm = start_vmm("-boot-timeline", str(path), kernel=write_pvh(tmp_path / "guest", loop))
+    loop = for_ever(mark(1) + mark(2) + mark(77))
+    vmm = start_vmm("-boot-timeline", str(path), kernel=write_kernel(tmp_path / "guest", loop))
     vmm.qmp.wait_status("running")
     while not (path.exists() and "userspace" in path.read_text()):
         assert vmm.process.poll() is None

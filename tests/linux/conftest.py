@@ -14,20 +14,24 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 
 import runs  # noqa: E402
-from vmm import ROOT  # noqa: E402
+from vmm import ROOT, architecture  # noqa: E402
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "run(name): the run of runs.py that the test looks at")
-    config.addinivalue_line("markers", "long: only with STRATO_LONG in the environment (tools/test --long)")
+    config.addinivalue_line("markers", "long(architecture): only with STRATO_LONG in the environment (tools/test --long), if not on that alone")
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        names = {marker.args[0] for marker in item.iter_markers("run")}
+        if absent := sorted(names - set(runs.RUNS)):
+            item.add_marker(pytest.mark.skip(reason=f"on {architecture()} there is no run {absent[0]!r}"))
     if os.environ.get("STRATO_LONG"):
         return
     for item in items:
-        slow = [marker.args[0] for marker in item.iter_markers("run") if marker.args[0] in runs.LONG]
-        if slow or item.get_closest_marker("long"):
+        slow = any(marker.args[0] in runs.LONG for marker in item.iter_markers("run"))
+        if slow or any(architecture() in (marker.args or [architecture()]) for marker in item.iter_markers("long")):
             item.add_marker(pytest.mark.skip(reason="the time of a whole run does not allow it: only in tools/test --long"))
 
 
@@ -39,7 +43,7 @@ def bed(tmp_path_factory):
         return
     with_kvm = os.path.join(ROOT, "tools", "with-kvm")
     folder = str(tmp_path_factory.mktemp("bed"))
-    subprocess.run([with_kvm, "--start", "--bed", folder, "--owner", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([with_kvm, "--start", "--arch", architecture(), "--bed", folder, "--owner", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
     os.environ["STRATO_BED"] = folder
     yield
     del os.environ["STRATO_BED"]

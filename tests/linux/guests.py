@@ -14,11 +14,12 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
+from boards import BOARD  # noqa: E402
 from vmm import Vmm  # noqa: E402
 
 LIMIT = 800  # seconds; what takes 30 on a quiet machine took 300 on one with four other beds
 MIB = 1 << 20
-QUIET = "console=ttyS0 quiet panic=-1"
+QUIET = f"console={BOARD.console} quiet panic=-1"
 PROMPT = r"# (\x1b\[6n)?$"  # and the shell's question where the cursor is
 
 
@@ -63,7 +64,7 @@ def leave(vmm):
 
 def start(image, words, *options, smp=1, memory_mib=192, **rest):
     """`words` for the kernel and for tools/bed/guest_init.sh."""
-    vmm = Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/vmlinux", initrd=f"{image}/initramfs.cpio",
+    vmm = Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/{BOARD.kernel}", initrd=f"{image}/initramfs.cpio",
               memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", env={"STRATOVIRT_LOG_LEVEL": "info"}, **rest)
     atexit.register(leave, vmm)
     return vmm

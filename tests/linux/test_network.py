@@ -15,6 +15,7 @@ def image(bed, tmp_path_factory):
     return folder
 
 
+@pytest.mark.long("aarch64")
 @pytest.mark.parametrize("scenario", ["traffic", "queues", "cable", "deleted", "moved"])
 def test_a_guest_on_a_tap(image, scenario):
     """See the function of that name."""

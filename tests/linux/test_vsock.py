@@ -3,6 +3,7 @@ import os
 import subprocess
 
 import pytest
+from boards import BOARD
 from runs import HERE, make_image, script
 
 
@@ -10,11 +11,12 @@ from runs import HERE, make_image, script
 def vsock_image(bed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vsock")
     program = os.path.join(folder, "program")
-    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "vsock.c")], check=True)
+    subprocess.run([BOARD.compiler, "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "vsock.c")], check=True)
     make_image(folder, "--modules", "virtio_mmio,vmw_vsock_virtio_transport", "--files", f"{program}:vsock")
     return str(folder)
 
 
+@pytest.mark.long("aarch64")
 def test_a_hundred_connections_both_ways_a_thousand_in_turn_and_two_restores(vsock_image):
     assert "all came back right" in script("vsocks.py", "connections", vsock_image)
 

@@ -177,10 +177,17 @@ def test_a_program_that_hangs_is_ended_and_named(monkeypatch, tmp_path):
     (["queue_fuzz"], {"fuzz"}),
     (["EventLoop.*"], {"unit"}),
     (["tests/tools/test_runner.py::test_x"], {"tools"}),
+    (["linux-aarch64", "tests/linux/test_boot.py"], {"linux-aarch64"}),
+    (["payload-aarch64", "tests/payload/test_hello.py", "payload"], {"payload-aarch64", "payload"}),
 ])
 def test_names_choose_parts(names, parts):
     known = {part: None for part in ("presubmit", "unit", "asan", "tsan", "aarch64", "fuzz", "tools")}
+    known |= {name: None for word in names if word.startswith(("linux", "payload")) for name in (word, word.split("-")[0])}
     assert run_tests.choose(names, known, long=False).parts == parts
+
+
+def test_what_a_short_run_has_of_the_arm64_bed_is_there():
+    assert [path for path in run_tests.IN_ARM_BED_ALWAYS if not (ROOT / path).is_file() or path.split("/")[1] not in run_tests.IN_ARM_BED] == []
 
 
 def test_an_unknown_name_is_refused():

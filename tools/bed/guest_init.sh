@@ -66,6 +66,8 @@ if [ "$report" = yes ]; then
   echo "cmdline=$cmdline"
   show clocksource /sys/devices/system/clocksource/clocksource0/current_clocksource
   show uptime /proc/uptime
+  echo "text=$(sed -n '/ _stext$/{s/ .*//p;q}' /proc/kallsyms)"
+  [ ! -e /sys/class/rtc/rtc0 ] || echo "rtc=$(cat /sys/class/rtc/rtc0/name /sys/class/rtc/rtc0/since_epoch | tr '\n' ' ')"
   echo "root=$(sed -n 's|^\(/dev/[^ ]*\) / \([^ ]*\) \([^, ]*\).*|\1 \2 \3|p' /proc/mounts)"
   report_processors
   report_tables

@@ -26,7 +26,8 @@ DESCRIPTION = """\
 Without NAME all parts run but unit: presubmit, asan and tsan (the unit tests under the sanitizers), aarch64 (the unit tests
 cross-built, in QEMU's user-mode emulation), fuzz (30 s each, with the stored corpus), and each folder of tests/ with Python
 tests: payload (guests of our own, on any /dev/kvm), tools, linux (Debian's kernel, in the bed of tools/with-kvm where KVM is
-not real). unit is the same unit tests by g++ alone, which --long runs too.
+not real); at last linux-aarch64 and payload-aarch64 (payload, lifecycle and badinput), the same tests of the VMM for arm64, in
+an arm64 bed. unit is the same unit tests by g++ alone, which --long runs too.
 NAME is a part; a program such as memory_test or queue_fuzz; a gtest pattern such as 'EventLoop.*'; or a path below tests/,
 with ::test_name if wanted. Logs lie in build/test."""
 SANITIZER_OPTIONS = {
@@ -37,6 +38,13 @@ SANITIZER_OPTIONS = {
 GTEST_LINE = re.compile(r"\[( RUN      |       OK |  FAILED  |  SKIPPED )\] (\S+?)(?:, where .*)?(?: \(\d+ ms\))?$")
 # What the emulator of the part aarch64 cannot do.
 AARCH64_SKIPS = ROOT / "tools/lib/aarch64_skips.txt"
+# What of tests/ runs inside an arm64 bed as the part payload-aarch64, and what of it when the run is not --long: an emulated machine takes
+# ten to fifty times as long as this one.
+IN_ARM_BED = ("payload", "lifecycle", "badinput")
+IN_ARM_BED_ALWAYS = [
+    "tests/payload/test_arm64.py", "tests/payload/test_hello.py", "tests/payload/test_report.py", "tests/payload/test_timer.py",
+    "tests/badinput/test_files.py", "tests/lifecycle/test_log.py",
+]
 # The same tests run under the sanitizers and for arm64; one more build of them all would take a whole run over its 40 minutes.
 ONLY_BY_NAME = {"unit"}
 # Whole-run bounds in seconds; a single program that hangs must not eat the run.
@@ -409,6 +417,84 @@ def parse_verbose(text):
     return [(name, statuses[word]) for name, word in lines]
 
 
+class Beds:
+    """The beds of this run: each is started when a part wants it, and serves the next one too."""
+
+    def __init__(self):
+        self._folders = {}
+
+    def get(self, arch):
+        """Its folder, or None when it does not start."""
+        if arch not in self._folders:
+            started = subprocess.run(["tools/with-kvm", "--start", "--arch", arch, "--owner", str(os.getpid())], cwd=ROOT, text=True,
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            if started.returncode != 0:
+                return None
+            self._folders[arch] = started.stdout.strip()
+        return self._folders[arch]
+
+    def stop(self):
+        for bed in self._folders.values():
+            subprocess.run(["tools/with-kvm", "--bed", bed, "--stop"], cwd=ROOT, stdin=subprocess.DEVNULL)
+            shutil.rmtree(bed, ignore_errors=True)
+        self._folders.clear()
+
+
+beds = Beds()
+NO_BED = [Case("start of the bed", "failed", "see above")]
+
+
+def arm_environment(choice, scale):
+    """For tests of the VMM that was built for arm64."""
+    built = ROOT / "build/aarch64-release"
+    return {"STRATOVIRT": str(built / "bin/stratovirt"), "STRATO_GUESTS": str(built / "guests"),
+            "STRATO_TIMEOUT_SCALE": os.environ.get("STRATO_TIMEOUT_SCALE", scale), **({"STRATO_LONG": "1"} if choice.long else {})}
+
+
+def arm_build(part):
+    return build("aarch64-release", part, ["stratovirt", "guests", "platform_harness"])
+
+
+def arm_linux_tests(choice):
+    """tests/linux with the VMM for arm64."""
+    part = "linux-aarch64"
+    failed = arm_build(part)
+    if failed:
+        return failed
+    bed = beds.get("aarch64")
+    if not bed:
+        return NO_BED
+    paths = [p for p in choice.paths if p.startswith("tests/linux")] or ["tests/linux"]
+    env = {**arm_environment(choice, "2"), "STRATO_BED": bed}
+    return pytest_cases(part, [], LOGS / f"{part}.xml", paths, choice, env)
+
+
+def arm_payload_tests(choice):
+    """The tests with guests of our own, inside an arm64 bed, as many at a time as there are processors."""
+    part = "payload-aarch64"
+    failed = arm_build(part)
+    if failed:
+        return failed
+    bed = beds.get("aarch64")
+    if not bed:
+        return NO_BED
+    there = sorted(relative(path) for folder in IN_ARM_BED for path in (ROOT / "tests" / folder).glob("test_*.py"))
+    paths = [p for p in choice.paths if p.split("/")[1] in IN_ARM_BED] or (there if choice.long else IN_ARM_BED_ALWAYS)
+    env = {**arm_environment(choice, "5"), "STRATO_BED": bed}
+    # O_DIRECT needs a file system on a disk.
+    there_first = ["tools/with-kvm", "sh", "-c", 'TMPDIR=$STRATO_SCRATCH_DISK exec "$@"', "sh"]
+
+    def some(group):
+        report = pathlib.Path(bed) / "scratch" / f"{part}-{group}.xml"
+        return pytest_cases(f"{part}-{group}", there_first, report, paths[group::JOBS], choice, env)
+
+    cases = in_parallel(some, range(min(JOBS, len(paths))))
+    if not choice.long and not choice.paths:
+        cases += [Case(path, "skipped", "the time of a whole run does not allow it: only in tools/test --long", "the other files")
+                  for path in there if path not in IN_ARM_BED_ALWAYS]
+    return cases
+
+
 def python_tests(folder, choice):
     part = folder.name
     if part == "tools":  # they run nothing of ours
@@ -419,28 +505,26 @@ def python_tests(folder, choice):
         failed = build("release", part)
     if failed:
         return failed
-    log, report = LOGS / f"{part}.log", LOGS / f"{part}.xml"
-    report.unlink(missing_ok=True)
     paths = [p for p in choice.paths if p.startswith(f"tests/{part}")] or [relative(folder)]
     env = {"STRATO_LONG": "1"} if choice.long else {}
     if part == "payload":  # two busy vCPUs take a third of the usual limit on a quiet machine that emulates KVM
         env["STRATO_TIMEOUT_SCALE"] = os.environ.get("STRATO_TIMEOUT_SCALE", "3")
     # The Linux tests start their guests side by side themselves; those of one file of the tools may share a bed.
     workers = {"linux": [], "tools": ["-n", str(JOBS), "--dist=loadfile"]}.get(part, ["-n", str(JOBS)])
-    bed = None
     if part == "linux" and "STRATO_BED" not in os.environ:
-        started = subprocess.run(["tools/with-kvm", "--start", "--owner", str(os.getpid())], cwd=ROOT, text=True,
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        if started.returncode != 0:
-            return [Case(f"start of the bed ({ending(started.returncode)})", "failed", "see above")]
-        bed = env["STRATO_BED"] = started.stdout.strip()
-    try:
-        code = run(["/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={report}",
-                    *workers, *paths], log, part, PYTEST_LIMIT * (4 if choice.long else 1), env)
-    finally:
-        if bed:
-            subprocess.run(["tools/with-kvm", "--bed", bed, "--stop"], cwd=ROOT, stdin=subprocess.DEVNULL)
-            shutil.rmtree(bed, ignore_errors=True)
+        bed = beds.get(os.uname().machine)
+        if not bed:
+            return NO_BED
+        env["STRATO_BED"] = bed
+    return pytest_cases(part, [], LOGS / f"{part}.xml", [*workers, *paths], choice, env)
+
+
+def pytest_cases(part, launch, report, arguments, choice, env):
+    """Runs pytest, behind the words of `launch`, which writes the report."""
+    log = LOGS / f"{part}.log"
+    report.unlink(missing_ok=True)
+    code = run([*launch, "/usr/bin/python3", "-B", "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={report}",
+                *arguments], log, part, PYTEST_LIMIT * (4 if choice.long else 1), env)
     if report.exists():
         cases = parse_junit(report, log)
     else:
@@ -469,12 +553,14 @@ def all_parts(long):
              "tsan": lambda choice: gtests("tsan", "tsan", choice),
              "aarch64": emulated_gtests,
              "fuzz": fuzz}
-    if os.uname().machine == "aarch64":
-        del parts["aarch64"]  # what the others are there
     folders = {path.parent for path in (ROOT / "tests").glob("*/test_*.py")}
     # The slowest last, so that its failures are not what hides the others.
     for folder in sorted(folders, key=lambda f: ({"payload": 0, "tools": 2, "linux": 3}.get(f.name, 1), f.name)):
         parts[folder.name] = lambda choice, folder=folder: python_tests(folder, choice)
+    parts["linux-aarch64"] = arm_linux_tests
+    parts["payload-aarch64"] = arm_payload_tests
+    if os.uname().machine == "aarch64":  # what the others are there
+        parts = {name: part for name, part in parts.items() if not name.endswith("aarch64")}
     if long:
         parts["mutants"] = mutants
         parts["coverage"] = coverage
@@ -500,6 +586,10 @@ def choose(names, parts, long):
             choice.parts.add("unit")
         else:
             sys.exit(f"tools/test: no such part or program: {name} (parts: {' '.join(parts)})")
+    # `tools/test linux-aarch64 tests/linux/test_boot.py`: the same for paths.
+    for part, folders in (("linux-aarch64", {"linux"}), ("payload-aarch64", set(IN_ARM_BED))):
+        if part in choice.parts and choice.paths:
+            choice.parts -= folders - set(names)
     # `tools/test asan memory_test`: that program in that part.
     if choice.programs and choice.parts & {"asan", "tsan", "aarch64"} and "unit" not in names:
         choice.parts.discard("unit")
@@ -511,10 +601,10 @@ def choose(names, parts, long):
 def report(results):
     """Prints the tables; the exit code."""
     counts = {status: 0 for status in ("passed", "failed", "skipped")}
-    print(f"\n{'part':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}")
+    print(f"\n{'part':<16}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}")
     for part, (cases, seconds) in results.items():
         row = {status: sum(case.status == status for case in cases) for status in counts}
-        print(f"{part:<12}{row['passed']:>8}{row['failed']:>8}{row['skipped']:>9}{seconds:>7.0f} s")
+        print(f"{part:<16}{row['passed']:>8}{row['failed']:>8}{row['skipped']:>9}{seconds:>7.0f} s")
         for status in counts:
             counts[status] += row[status]
     for status, title in (("skipped", "Skipped, and why:"), ("failed", "Failed, and the log:")):
@@ -571,3 +661,4 @@ if __name__ == "__main__":
         sys.exit(130)
     finally:
         stop_children()
+        beds.stop()

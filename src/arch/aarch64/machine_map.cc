@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -76,6 +78,13 @@ uint32_t address_bits(uint64_t ram_bytes) {
   STRATO_ASSERT(ram_bytes <= kMaxRamBytes);
   const uint64_t highest = kRam + ram_bytes - 1;
   return std::max(kLeastAddressBits, static_cast<uint32_t>(std::bit_width(highest)));
+}
+
+Result<uint32_t> address_bits(uint64_t ram_bytes, uint32_t host_bits) {
+  const uint32_t needed = address_bits(ram_bytes);
+  if (needed <= host_bits) return needed;
+  return std::unexpected(Error::unsupported(fmt::format(
+      "-m: {} MiB of RAM need {} bits of guest addresses, this host has {}", ram_bytes >> 20, needed, host_bits)));
 }
 
 }  // namespace strato::arch

@@ -96,5 +96,14 @@ TEST(AddressBits, FollowTheEndOfRam) {
   EXPECT_EQ(address_bits(uint64_t{512} << 30), 40U);
 }
 
+TEST(AddressBits, MoreThanTheHostHasIsRefusedWithBothNumbers) {
+  const Result<uint32_t> enough = address_bits(uint64_t{63} << 30, 36);
+  ASSERT_TRUE(enough.has_value());
+  EXPECT_EQ(*enough, 36U);
+  const Result<uint32_t> refused = address_bits(uint64_t{64} << 30, 36);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().text(), "-m: 65536 MiB of RAM need 37 bits of guest addresses, this host has 36");
+}
+
 }  // namespace
 }  // namespace strato::arch

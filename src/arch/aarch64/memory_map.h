@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/result.h"
 #include "boot/platform_tables.h"
 
 namespace strato::arch {
@@ -39,5 +40,7 @@ std::vector<boot::AddressRange> redistributor_regions(uint32_t cpus);
 
 // Bits of guest-physical addresses that a machine with `ram_bytes` needs, at least as many as KVM asks for.
 uint32_t address_bits(uint64_t ram_bytes);
+// The same, of a host that has `host_bits`. Error: it has fewer than the machine needs.
+Result<uint32_t> address_bits(uint64_t ram_bytes, uint32_t host_bits);
 
 }  // namespace strato::arch

@@ -285,13 +285,8 @@ Result<> ArmPlatform::restore(std::string_view component_name, std::span<const s
 Result<unsigned long> vm_type(const Kvm& kvm, uint64_t ram_bytes) {
   // Before Linux 4.20: 40, and the type is 0.
   constexpr uint32_t kFixedBits = 40;
-  const uint32_t needed = address_bits(ram_bytes);
   const auto host = static_cast<uint32_t>(kvm.capability(KVM_CAP_ARM_VM_IPA_SIZE));
-  const uint32_t most = host != 0 ? host : kFixedBits;
-  if (needed > most) {
-    return std::unexpected(Error::unsupported(fmt::format(
-        "-m: {} MiB of RAM need {} bits of guest addresses, this host has {}", ram_bytes >> 20, needed, most)));
-  }
+  const uint32_t needed = STRATO_TRY(address_bits(ram_bytes, host != 0 ? host : kFixedBits));
   return host != 0 ? KVM_VM_TYPE_ARM_IPA_SIZE(needed) : 0UL;
 }
 

@@ -226,6 +226,8 @@ Result<> KvmGic::apply(const GicState& state) const {
   }
   const Group cpu_registers = version_ == 2 ? Group::Distributor : Group::Redistributor;
   const Group cpu_interfaces = version_ == 2 ? Group::CpuInterfaceV2 : Group::CpuInterfaceV3;
+  // First, because it has the switch: see gic_registers.cc.
+  STRATO_TRY(write_all(Group::Distributor, 0, gic::distributor(version_, kInterrupts), state.distributor));
   for (size_t cpu = 0; cpu < mpidrs_.size(); ++cpu) {
     if (state.cpus[cpu].mpidr != mpidrs_[cpu]) {
       return std::unexpected(Error::unsupported(fmt::format("vCPU {} was saved with MPIDR {:#x}, here it has {:#x}",
@@ -241,7 +243,7 @@ Result<> KvmGic::apply(const GicState& state) const {
   for (uint32_t word = 0; word < level_words; ++word) {
     STRATO_TRY(set_line_levels(0, kFirstSpi + 32 * word, state.line_levels[word]));
   }
-  return write_all(Group::Distributor, 0, gic::distributor(version_, kInterrupts), state.distributor);
+  return {};
 }
 
 // KVM has no call for it.
