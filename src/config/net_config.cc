@@ -10,53 +10,62 @@
 namespace strato {
 namespace {
 
-Result<std::vector<int>> parse_fds(std::string_view list) {
+Result<std::vector<int>> parse_fds(std::string_view name, std::string_view list) {
   std::vector<int> fds;
   for (size_t begin = 0; begin <= list.size();) {
     const size_t end = std::min(list.find(':', begin), list.size());
     int fd = -1;
     const auto [stop, failure] = std::from_chars(list.data() + begin, list.data() + end, fd);
     if (failure != std::errc() || stop != list.data() + end || fd < 0) {
-      return std::unexpected(Error::invalid(fmt::format("fds={}: must be numbers with ':' between them", list)));
+      return std::unexpected(Error::invalid(fmt::format("{}={}: must be numbers with ':' between them", name, list)));
     }
     if (std::ranges::find(fds, fd) != fds.end()) {
-      return std::unexpected(Error::invalid(fmt::format("fds={}: {} is there twice", list, fd)));
+      return std::unexpected(Error::invalid(fmt::format("{}={}: {} is there twice", name, list, fd)));
     }
     fds.push_back(fd);
     begin = end + 1;
   }
   if (fds.size() > kMaxNetPairs) {
-    return std::unexpected(Error::invalid(fmt::format("fds={}: at most {}", list, kMaxNetPairs)));
+    return std::unexpected(Error::invalid(fmt::format("{}={}: at most {}", name, list, kMaxNetPairs)));
   }
   return fds;
 }
 
-Result<> check_vhost(const NetdevConfig& tap) {
-  if ((!tap.vhost_fd.empty() || !tap.vhost_fds.empty()) && !tap.vhost) {
-    return std::unexpected(Error::invalid("vhostfd= and vhostfds= need vhost=on"));
+Result<> check_vhost(NetdevConfig& tap) {
+  tap.vhost = tap.vhost || tap.vhost_force;
+  if (tap.vhost_fd && !tap.vhost_fd_list.empty()) {
+    return std::unexpected(Error::invalid("vhostfd= and vhostfds= exclude each other"));
   }
-  if (tap.vhost || tap.vhost_force) {
-    return std::unexpected(Error::unsupported("vhost=on: not part of this version: leave it out"));
+  if (tap.vhost_fd) tap.vhost_fds = {static_cast<int>(*tap.vhost_fd)};
+  if (!tap.vhost_fd_list.empty()) tap.vhost_fds = STRATO_TRY(parse_fds("vhostfds", tap.vhost_fd_list));
+  if (tap.vhost_fds.empty()) return {};
+  if (!tap.vhost) return std::unexpected(Error::invalid("vhostfd= and vhostfds= need vhost=on"));
+  if (tap.vhost_fds.size() != tap.pairs()) {
+    return std::unexpected(Error::invalid(
+        fmt::format("vhostfds=: {} of them for {} queue pairs: one for each", tap.vhost_fds.size(), tap.pairs())));
+  }
+  for (const int fd : tap.vhost_fds) {
+    if (std::ranges::find(tap.fds, fd) == tap.fds.end()) continue;
+    return std::unexpected(Error::invalid(fmt::format("fd {}: tap and vhost cannot be the same", fd)));
   }
   return {};
 }
 
 // What the table alone cannot say.
 Result<> check_tap(NetdevConfig& tap) {
-  STRATO_TRY(check_vhost(tap));
   if (tap.macnat) return std::unexpected(Error::unsupported("macnat=on: not part of this version"));
   if (tap.fd && !tap.fd_list.empty()) return std::unexpected(Error::invalid("fd= and fds= exclude each other"));
   if (tap.fd) tap.fds = {static_cast<int>(*tap.fd)};
-  if (!tap.fd_list.empty()) tap.fds = STRATO_TRY(parse_fds(tap.fd_list));
+  if (!tap.fd_list.empty()) tap.fds = STRATO_TRY(parse_fds("fds", tap.fd_list));
   if (tap.fds.empty()) {
-    if (!tap.ifname.empty()) return {};
+    if (!tap.ifname.empty()) return check_vhost(tap);
     return std::unexpected(Error::invalid("needs ifname=, fd= or fds="));
   }
   if (!tap.ifname.empty()) return std::unexpected(Error::invalid("ifname= and fd=, fds= exclude each other"));
   if (tap.queues && *tap.queues != tap.fds.size()) {
     return std::unexpected(Error::invalid(fmt::format("queues={}: there are {} fds", *tap.queues, tap.fds.size())));
   }
-  return {};
+  return check_vhost(tap);
 }
 
 Result<> check_stream(const NetdevConfig& stream) {
@@ -97,8 +106,9 @@ Result<std::vector<NetdevConfig>> parse_netdevs(std::span<const ObjectOptions> n
   for (const ObjectOptions& options : netdevs) {
     NetdevConfig netdev = STRATO_TRY(parse_netdev(options));
     for (const NetdevConfig& before : all) {
-      for (const int fd : netdev.fds) {
-        if (std::ranges::find(before.fds, fd) == before.fds.end()) continue;
+      for (const int fd : netdev.descriptors()) {
+        const std::vector<int> taken = before.descriptors();
+        if (std::ranges::find(taken, fd) == taken.end()) continue;
         return std::unexpected(Error::invalid(
             fmt::format("-netdev: '{}': fd {}: netdev '{}' has it already", options.text, fd, before.id)));
       }
@@ -106,6 +116,12 @@ Result<std::vector<NetdevConfig>> parse_netdevs(std::span<const ObjectOptions> n
     all.push_back(std::move(netdev));
   }
   return all;
+}
+
+std::vector<int> NetdevConfig::descriptors() const {
+  std::vector<int> descriptors = fds;
+  descriptors.insert(descriptors.end(), vhost_fds.begin(), vhost_fds.end());
+  return descriptors;
 }
 
 const NetdevConfig* find_netdev(std::span<const NetdevConfig> netdevs, std::string_view id) {

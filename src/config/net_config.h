@@ -29,10 +29,11 @@ struct NetdevConfig {
   std::string fd_list{};           // ids with ':' between them
   std::vector<int> fds{};          // fd or fd_list
   std::optional<uint16_t> queues;  // pairs, with ifname
-  bool vhost = false;
-  bool vhost_force = false;
-  std::string vhost_fd{};
-  std::string vhost_fds{};
+  bool vhost = false;        // frames by the host's kernel, else by us
+  bool vhost_force = false;  // or not at all
+  std::optional<uint32_t> vhost_fd{};
+  std::string vhost_fd_list{};     // ids with ':' between them
+  std::vector<int> vhost_fds{};    // vhost_fd or vhost_fd_list, one for each pair; empty: opened by us
   bool macnat = false;
 
   // Stream.
@@ -42,6 +43,7 @@ struct NetdevConfig {
   uint32_t reconnect_ms = 0;  // or reconnect_s; both 0: never
 
   // After the checks.
+  std::vector<int> descriptors() const;  // that the caller has opened
   size_t pairs() const { return fds.empty() ? queues.value_or(1) : fds.size(); }
   bool operator==(const NetdevConfig&) const = default;
 };

@@ -40,6 +40,19 @@ TEST(NetConfigTest, ATapByNameOrByItsDescriptors) {
   EXPECT_EQ(netdev("tap,id=n,fds=4:5")->pairs(), 2U);
 }
 
+TEST(NetConfigTest, FramesOfATapCanBeTheKernels) {
+  EXPECT_FALSE(netdev("tap,id=n,ifname=t")->vhost);
+  EXPECT_TRUE(netdev("tap,id=n,ifname=t,vhost=on")->vhost);
+  const Result<NetdevConfig> forced = netdev("tap,id=n,ifname=t,vhostforce=on");
+  ASSERT_TRUE(forced.has_value());
+  EXPECT_TRUE(forced->vhost && forced->vhost_force);
+  EXPECT_EQ(netdev("tap,id=n,ifname=t,vhost=on,vhostfd=9")->vhost_fds, (std::vector<int>{9}));
+  const Result<NetdevConfig> handed = netdev("tap,id=n,fds=4:5,vhost=on,vhostfds=6:7");
+  ASSERT_TRUE(handed.has_value());
+  EXPECT_EQ(handed->vhost_fds, (std::vector<int>{6, 7}));
+  EXPECT_EQ(handed->descriptors(), (std::vector<int>{4, 5, 6, 7}));
+}
+
 TEST(NetConfigTest, AStreamIsAUnixSocket) {
   const Result<NetdevConfig> client = netdev("stream,id=n,addr.type=unix,addr.path=/run/passt,reconnect=2");
   ASSERT_TRUE(client.has_value());
@@ -61,9 +74,14 @@ TEST(NetConfigTest, WhatDoesNotFitTogetherIsRefused) {
   expect_failure("tap,id=n,fds=1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17", "at most 16");
   expect_failure("tap,id=n,ifname=t,queues=17", "1..16");
   expect_failure("tap,id=n,ifname=sixteen-bytes-00", "1 to 15 bytes");
-  expect_failure("tap,id=n,ifname=t,vhost=on", "vhost=on: not part of this version");
-  expect_failure("tap,id=n,ifname=t,vhostforce=on", "not part of this version");
   expect_failure("tap,id=n,ifname=t,vhostfd=9", "need vhost=on");
+  expect_failure("tap,id=n,ifname=t,vhostfds=9:10", "need vhost=on");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfds=9:10", "vhostfds=: 2 of them for 1 queue pairs");
+  expect_failure("tap,id=n,fds=4:5,vhost=on,vhostfd=9", "vhostfds=: 1 of them for 2 queue pairs");
+  expect_failure("tap,id=n,fd=4,vhost=on,vhostfd=4", "fd 4: tap and vhost cannot be the same");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfd=9,vhostfds=9", "vhostfd= and vhostfds= exclude each other");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfds=9:x", "vhostfds=9:x: must be numbers");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfd=-1", "vhostfd=-1");
   expect_failure("tap,id=n,ifname=t,macnat=on", "not part of this version");
   expect_failure("tap,id=n,ifname=t,script=/bin/sh", "script=/bin/sh: must be no");
   expect_failure("stream,id=n,addr.path=/s", "needs addr.type=");

@@ -276,6 +276,7 @@ DeviceHost Microvm::device_host() {
           .chardevs = chardevs_,
           .block_nodes = block_nodes_,
           .net_nodes = net_nodes_,
+          .memory = memory_,
           .on_block_error = [this](const BlockError& error) { post_block_error(error); }};
 }
 

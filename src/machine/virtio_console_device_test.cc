@@ -38,6 +38,7 @@ class ConsoleDeviceTest : public ::testing::Test {
                                      .chardevs = chardevs,
                                      .block_nodes = block_nodes,
                                      .net_nodes = net_nodes,
+                                     .memory = memory,
                                      .on_block_error = [](const BlockError&) {}},
                                     nullptr);
     EXPECT_TRUE(made.has_value());
@@ -54,6 +55,7 @@ class ConsoleDeviceTest : public ::testing::Test {
   Chardevs chardevs{*loop, config, [] {}};
   BlockNodes block_nodes;
   NetNodes net_nodes;
+  MemoryMap memory;
 };
 
 TEST_F(ConsoleDeviceTest, OneConsoleHasNoControlQueues) {

@@ -17,6 +17,7 @@
 #include "event/clock.h"
 #include "machine/chardevs.h"
 #include "machine/throttle_groups.h"
+#include "memory/memory_map.h"
 #include "qmp/machine_control.h"
 #include "virtio/device.h"
 
@@ -33,6 +34,7 @@ struct DeviceHost {
   Chardevs& chardevs;
   BlockNodes& block_nodes;
   NetNodes& net_nodes;
+  MemoryMap& memory;
   // A disk has failed, and the guest is to be stopped for it. Any thread.
   std::function<void(const BlockError&)> on_block_error;
 };

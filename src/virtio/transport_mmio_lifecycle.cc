@@ -224,7 +224,9 @@ TransportMmioState TransportMmio::state() const {
                            .driver_features = driver_features_,
                            .queue_sel = queue_sel_,
                            .shm_sel = shm_sel_,
-                           .interrupt_status = interrupt_status_.load(),
+                           // Who restores it may have other queues, which say what they want.
+                           .interrupt_status =
+                               interrupt_status_.load() | (raised_by_others_.load() ? kInterruptUsedBuffer : 0),
                            .config_generation = device_ == nullptr ? 0 : device_->config().generation()};
   for (const QueueSlot& slot : queues_) {
     MmioQueueState& queue = state.queues.emplace_back();
