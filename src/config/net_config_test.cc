@@ -53,6 +53,41 @@ TEST(NetConfigTest, FramesOfATapCanBeTheKernels) {
   EXPECT_EQ(handed->descriptors(), (std::vector<int>{4, 5, 6, 7}));
 }
 
+TEST(NetConfigTest, AUserNetworkHasQemusPlacesAndPortsOfTheHost) {
+  const Result<NetdevConfig> plain = netdev("user,id=n");
+  ASSERT_TRUE(plain.has_value());
+  EXPECT_EQ(ipv4_text(plain->network.guest()), "10.0.2.15");
+  EXPECT_EQ(ipv4_text(plain->network.gateway()), "10.0.2.2");
+  EXPECT_EQ(ipv4_text(plain->network.mask()), "255.255.255.0");
+  const Result<NetdevConfig> full = netdev(
+      "user,id=n,net=172.16.64.0/18,dns=172.16.64.3,hostfwd=tcp:127.0.0.1:8022-:22,hostfwd=udp::53-172.16.64.15:5353,"
+      "hostfwd=::1-:65535");
+  ASSERT_TRUE(full.has_value()) << full.error().text();
+  EXPECT_EQ(ipv4_text(full->network.guest()), "172.16.64.15");
+  EXPECT_EQ(ipv4_text(full->network.mask()), "255.255.192.0");
+  EXPECT_EQ(full->dns, "172.16.64.3");
+  EXPECT_EQ(full->forwards,
+            (std::vector<PortForward>{{.host_address = "127.0.0.1", .host_port = 8022, .guest_port = 22},
+                                      {.udp = true, .host_port = 53, .guest_port = 5353},
+                                      {.host_port = 1, .guest_port = 65535}}));
+  EXPECT_TRUE(netdev("user,id=n,restrict=on")->restrict_guest);
+}
+
+TEST(NetConfigTest, AUserNetworkThatCannotBeIsRefused) {
+  for (const std::string_view wrong : {"10.0.2", "10.0.2.0.1", "10.0.256.0", "10.0.2.x", "", "10.0.2.0/33", "10.0.2.0/28",
+                                       "10.0.2.0/7", "10.0.2.0/", "10.0.2.1/24", "10.0.2.0/24x"}) {
+    expect_failure("user,id=n,net=" + std::string(wrong), "net=");
+  }
+  for (const std::string_view wrong :
+       {"x", "tcp:8022-:22", "tcp::-:22", "tcp::8022-:", "tcp::0-:22", "tcp::65536-:22", "tcp::8022:22", "sctp::1-:1",
+        "tcp:localhost:1-:1", "tcp::1-10.0.2.16:1", "tcp::1-:1;;tcp::2-:2", "tcp::1-:1-"}) {
+    expect_failure("user,id=n,hostfwd=" + std::string(wrong), "hostfwd=");
+  }
+  expect_failure("user,id=n,dns=fe80::1", "dns=fe80::1: must be an IPv4 address");
+  expect_failure("user,id=n,restrict=on,hostfwd=tcp::1-:1", "restrict=on and hostfwd= exclude each other");
+  expect_failure("user,id=n,net=10.0.2.0,net=10.0.3.0", "'net' is given twice");
+}
+
 TEST(NetConfigTest, AStreamIsAUnixSocket) {
   const Result<NetdevConfig> client = netdev("stream,id=n,addr.type=unix,addr.path=/run/passt,reconnect=2");
   ASSERT_TRUE(client.has_value());

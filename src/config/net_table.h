@@ -40,9 +40,21 @@ inline constexpr Property kStreamProperties[] = {
         .defaults("0"),
     integer<&NetdevConfig::reconnect_ms>("reconnect-ms", "the same in ms", 0, 3'600'000).defaults("0"),
 };
+inline constexpr uint64_t kMaxForwardsLength = 4096;
+inline constexpr Property kUserProperties[] = {
+    kNetdevId,
+    text<&NetdevConfig::net_text>("net", "of the guest: ADDRESS[/BITS]; it is .15 there, the host .2", 18)
+        .defaults("10.0.2.0/24"),
+    text<&NetdevConfig::dns>("dns", "address at which the guest finds the host's name server", 15),
+    text<&NetdevConfig::forward_list>(kRepeatedKey,
+                                      "[tcp|udp]:[HOST ADDRESS]:PORT-:PORT of the guest; may be repeated",
+                                      kMaxForwardsLength),
+    boolean<&NetdevConfig::restrict_guest>("restrict", "the guest reaches neither host nor others").defaults("off"),
+};
 inline constexpr ObjectTable kNetdevTables[] = {
     {.type = "tap", .help = "a tap interface of the host", .properties = kTapProperties},
     {.type = "stream", .help = "frames on a stream socket", .properties = kStreamProperties},
+    {.type = "user", .help = "the host's network without privileges, by passt", .properties = kUserProperties},
 };
 
 }  // namespace strato

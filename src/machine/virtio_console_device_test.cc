@@ -39,7 +39,8 @@ class ConsoleDeviceTest : public ::testing::Test {
                                      .block_nodes = block_nodes,
                                      .net_nodes = net_nodes,
                                      .memory = memory,
-                                     .on_block_error = [](const BlockError&) {}},
+                                     .on_block_error = [](const BlockError&) {},
+                                     .on_net_disconnect = [](const std::string&) {}},
                                     nullptr);
     EXPECT_TRUE(made.has_value());
     return *std::move(made);

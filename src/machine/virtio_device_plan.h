@@ -37,6 +37,8 @@ struct DeviceHost {
   MemoryMap& memory;
   // A disk has failed, and the guest is to be stopped for it. Any thread.
   std::function<void(const BlockError&)> on_block_error;
+  // The peer of a stream netdev has gone. Control loop.
+  std::function<void(const std::string& netdev)> on_net_disconnect;
 };
 
 // The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.

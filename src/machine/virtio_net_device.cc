@@ -9,6 +9,7 @@
 #include "devices/virtio_net.h"
 #include "devices/virtio_net_vhost.h"
 #include "machine/net_nodes.h"
+#include "net/passt.h"
 #include "net/stream_net.h"
 #include "net/tap.h"
 #include "state/format.h"
@@ -73,12 +74,50 @@ Result<Opened> open_tap(const NetdevConfig& config) {
   return opened;
 }
 
-Result<Opened> open_stream(const NetdevConfig& config, EventLoop& loop) {
+Result<Opened> open_stream(const NetdevConfig& config, const DeviceHost& host) {
   StreamNet::Args args{.name = fmt::format("netdev {}", config.id), .server = config.server};
   args.address.path = config.path;
   args.retry_ns = (config.reconnect_s * uint64_t{1000} + config.reconnect_ms) * kNsPerMs;
-  std::unique_ptr<StreamNet> stream = STRATO_TRY(StreamNet::open(loop, args));
+  args.on_disconnect = [tell = host.on_net_disconnect, id = config.id] { tell(id); };
+  std::unique_ptr<StreamNet> stream = STRATO_TRY(StreamNet::open(host.loop, args));
   return Opened{.backend = std::move(stream)};
+}
+
+std::vector<std::string> passt_arguments(const NetdevConfig& config) {
+  const UserNetwork& network = config.network;
+  std::vector<std::string> words{"--ipv4-only", "--address", ipv4_text(network.guest()),  //
+                                 "--netmask",   ipv4_text(network.mask()),                //
+                                 "--gateway",   ipv4_text(network.gateway())};
+  // The guest asks at its own address of it, and passt asks the host's.
+  if (!config.dns.empty()) words.insert(words.end(), {"--dns", config.dns, "--dns-forward", config.dns});
+  for (const PortForward& forward : config.forwards) {
+    words.emplace_back(forward.udp ? "--udp-ports" : "--tcp-ports");
+    words.push_back(fmt::format("{}{}{}:{}", forward.host_address, forward.host_address.empty() ? "" : "/",
+                                forward.host_port, forward.guest_port));
+  }
+  if (config.restrict_guest) words.insert(words.end(), {"--no-tcp", "--no-udp", "--no-icmp"});
+  return words;
+}
+
+Result<Opened> open_user(const NetdevConfig& config, const DeviceHost& host) {
+  Passt::Args args{.name = fmt::format("netdev {}", config.id)};
+  args.arguments = passt_arguments(config);
+  args.gateway = config.network.gateway();
+  args.on_disconnect = [tell = host.on_net_disconnect, id = config.id] { tell(id); };
+  std::shared_ptr<Passt> passt = STRATO_TRY(Passt::start(host.loop, std::move(args)));
+  return Opened{.backend = std::shared_ptr<NetBackend>(passt, &passt->net())};
+}
+
+Result<Opened> open_netdev(const NetdevConfig& config, const DeviceHost& host) {
+  switch (config.kind) {
+    case NetdevKind::Tap:
+      return open_tap(config);
+    case NetdevKind::Stream:
+      return open_stream(config, host);
+    case NetdevKind::User:
+      break;
+  }
+  return open_user(config, host);
 }
 
 class NetPlan final : public VirtioDevicePlan {
@@ -95,8 +134,7 @@ class NetPlan final : public VirtioDevicePlan {
   }
 
   Result<> open_back_end(const DeviceHost& host) override {
-    Result<Opened> opened =
-        netdev_.kind == NetdevKind::Tap ? open_tap(netdev_) : open_stream(netdev_, host.loop);
+    Result<Opened> opened = open_netdev(netdev_, host);
     if (!opened) return std::unexpected(std::move(opened).error().context(fmt::format("-netdev {}", netdev_.id)));
     opened_ = *std::move(opened);
     return {};
