@@ -34,8 +34,8 @@ class FakeKernelVhost {
     int backend = -1;
   };
 
-  uint64_t offered = virtio::kFeatureIndirect | virtio::kFeatureEventIdx | virtio::kFeatureVersion1 | uint64_t{1} << 15 |
-                     uint64_t{1} << VHOST_F_LOG_ALL | uint64_t{1} << VHOST_NET_F_VIRTIO_NET_HDR;
+  uint64_t offered = virtio::kFeatureIndirect | virtio::kFeatureEventIdx | virtio::kFeatureVersion1 |
+                     uint64_t{1} << 15 | uint64_t{1} << VHOST_F_LOG_ALL | uint64_t{1} << VHOST_NET_F_VIRTIO_NET_HDR;
   bool owned = false;
   uint64_t features = 0;
   std::vector<vhost_memory_region> table{};

@@ -58,11 +58,11 @@ struct NetdevConfig {
   std::string fd_list{};           // ids with ':' between them
   std::vector<int> fds{};          // fd or fd_list
   std::optional<uint16_t> queues;  // pairs, with ifname
-  bool vhost = false;        // frames by the host's kernel, else by us
-  bool vhost_force = false;  // or not at all
+  bool vhost = false;              // frames by the host's kernel, else by us
+  bool vhost_force = false;        // or not at all
   std::optional<uint32_t> vhost_fd{};
-  std::string vhost_fd_list{};     // ids with ':' between them
-  std::vector<int> vhost_fds{};    // vhost_fd or vhost_fd_list, one for each pair; empty: opened by us
+  std::string vhost_fd_list{};   // ids with ':' between them
+  std::vector<int> vhost_fds{};  // vhost_fd or vhost_fd_list, one for each pair; empty: opened by us
   bool macnat = false;
 
   // Stream.

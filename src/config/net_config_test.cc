@@ -74,8 +74,8 @@ TEST(NetConfigTest, AUserNetworkHasQemusPlacesAndPortsOfTheHost) {
 }
 
 TEST(NetConfigTest, AUserNetworkThatCannotBeIsRefused) {
-  for (const std::string_view wrong : {"10.0.2", "10.0.2.0.1", "10.0.256.0", "10.0.2.x", "", "10.0.2.0/33", "10.0.2.0/28",
-                                       "10.0.2.0/7", "10.0.2.0/", "10.0.2.1/24", "10.0.2.0/24x"}) {
+  for (const std::string_view wrong : {"10.0.2", "10.0.2.0.1", "10.0.256.0", "10.0.2.x", "", "10.0.2.0/33",
+                                       "10.0.2.0/28", "10.0.2.0/7", "10.0.2.0/", "10.0.2.1/24", "10.0.2.0/24x"}) {
     expect_failure("user,id=n,net=" + std::string(wrong), "net=");
   }
   for (const std::string_view wrong :

@@ -46,8 +46,7 @@ inline constexpr Property kUserProperties[] = {
     text<&NetdevConfig::net_text>("net", "of the guest: ADDRESS[/BITS]; it is .15 there, the host .2", 18)
         .defaults("10.0.2.0/24"),
     text<&NetdevConfig::dns>("dns", "address at which the guest finds the host's name server", 15),
-    text<&NetdevConfig::forward_list>(kRepeatedKey,
-                                      "[tcp|udp]:[HOST ADDRESS]:PORT-:PORT of the guest; may be repeated",
+    text<&NetdevConfig::forward_list>(kRepeatedKey, "[tcp|udp]:[HOST ADDRESS]:PORT-:PORT of the guest; may be repeated",
                                       kMaxForwardsLength),
     boolean<&NetdevConfig::restrict_guest>("restrict", "the guest reaches neither host nor others").defaults("off"),
 };

@@ -100,8 +100,7 @@ Queue VhostVsock::take_queue(size_t index) {
 }
 
 void VhostVsock::stop_queue(size_t index, ReturnQueue done) {
-  loop_.load()->post(alive_.token(),
-                     [this, index, done = std::move(done)]() mutable { done(take_queue(index)); });
+  loop_.load()->post(alive_.token(), [this, index, done = std::move(done)]() mutable { done(take_queue(index)); });
 }
 
 void VhostVsock::reset(Done done) {

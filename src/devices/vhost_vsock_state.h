@@ -14,9 +14,7 @@ struct VhostVsockState {
   bool driver_running = false;  // it may think that there are connections: they are reset
 
   bool operator==(const VhostVsockState&) const = default;
-  static constexpr auto fields() {
-    return std::tuple(Field{1, "driver_running", &VhostVsockState::driver_running});
-  }
+  static constexpr auto fields() { return std::tuple(Field{1, "driver_running", &VhostVsockState::driver_running}); }
 };
 
 }  // namespace strato::virtio

@@ -22,7 +22,6 @@ using strato::testing::FakeDriver;
 using strato::testing::FakeKernelVhost;
 using strato::testing::FakeVector;
 using strato::testing::GuestRam;
-using strato::testing::ManualClock;
 
 constexpr size_t kQueues = 3;
 constexpr size_t kEvents = 2;
@@ -51,10 +50,11 @@ class VhostVsockTest : public ::testing::Test {
   }
   void start_queues(size_t first = 0, size_t count = kQueues) {
     for (size_t index = first; index < first + count; ++index) {
-      const Result<> started = device->start_queue(index, {.queue = *Queue::create(ram.memory(), drivers[index]->config()),
-                                                           .interrupt = line,
-                                                           .doorbell = doorbells[index],
-                                                           .loop = *loop});
+      const Result<> started =
+          device->start_queue(index, {.queue = *Queue::create(ram.memory(), drivers[index]->config()),
+                                      .interrupt = line,
+                                      .doorbell = doorbells[index],
+                                      .loop = *loop});
       ASSERT_TRUE(started.has_value()) << started.error().text();
     }
     turn();

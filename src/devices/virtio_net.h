@@ -2,7 +2,8 @@
 // Spec:    virtio 1.2 §5.1, USO of 1.3. Missing: UFO, RSS, hash reports, speed and duplex, RSC, notification
 //          coalescing.
 // Threads: each queue on its loop (virtio_net_receive.h, virtio_net_transmit.h) or the kernel's (virtio_net_vhost.h);
-//          receiving queues and the control queue share one. The configuration space any; set_link() the control loop; the rest as device.h says.
+//          receiving queues and the control queue share one. The configuration space any; set_link() the control loop;
+//          the rest as device.h says.
 // Limits:  kMaxPairs queue pairs; see virtio_net_filter.h for filters.
 #pragma once
 

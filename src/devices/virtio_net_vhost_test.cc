@@ -25,7 +25,6 @@ using strato::testing::FakeKernelVhost;
 using strato::testing::FakeNet;
 using strato::testing::FakeVector;
 using strato::testing::GuestRam;
-using strato::testing::ManualClock;
 
 constexpr size_t kPairs = 2;
 constexpr size_t kQueues = 2 * kPairs + 1;
@@ -53,11 +52,10 @@ class NetVhostTest : public ::testing::Test {
     NetVhost::Args args{.name = "net0", .pairs = {}, .tap_has_header = tap_has_header};
     for (size_t pair = 0; pair < kPairs; ++pair) {
       kernels[pair].owned = false;
-      args.pairs.push_back({.vhost = *KernelVhost::create({.name = "net0",
-                                                           .port = kernels[pair].port(),
-                                                           .memory = ram.map(),
-                                                           .rings = NetVhost::kRings}),
-                            .tap = taps[pair][0].get()});
+      args.pairs.push_back(
+          {.vhost = *KernelVhost::create(
+               {.name = "net0", .port = kernels[pair].port(), .memory = ram.map(), .rings = NetVhost::kRings}),
+           .tap = taps[pair][0].get()});
     }
     return NetVhost::create(std::move(args));
   }
@@ -79,8 +77,7 @@ class NetVhostTest : public ::testing::Test {
   }
   void start_queue(size_t index, Queue queue) {
     const Result<> started = device->start_queue(
-        index,
-        {.queue = std::move(queue), .interrupt = line, .doorbell = doorbells[index], .loop = *loop});
+        index, {.queue = std::move(queue), .interrupt = line, .doorbell = doorbells[index], .loop = *loop});
     ASSERT_TRUE(started.has_value()) << started.error().text();
   }
   std::vector<Queue> stop() {

@@ -278,9 +278,10 @@ DeviceHost Microvm::device_host() {
           .net_nodes = net_nodes_,
           .memory = memory_,
           .on_block_error = [this](const BlockError& error) { post_block_error(error); },
-          .on_net_disconnect = [this](const std::string& netdev) {
-            for (MachineObserver* observer : observers_) observer->on_net_disconnect(netdev);
-          }};
+          .on_net_disconnect =
+              [this](const std::string& netdev) {
+                for (MachineObserver* observer : observers_) observer->on_net_disconnect(netdev);
+              }};
 }
 
 std::vector<Component*> Microvm::device_components() {

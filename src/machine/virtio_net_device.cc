@@ -25,7 +25,7 @@ constexpr MacBytes kFirstMac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 // A netdev, open.
 struct Opened {
   std::shared_ptr<NetBackend> backend;
-  const Tap* tap = nullptr;                                  // the back end, when it is one
+  const Tap* tap = nullptr;                                // the back end, when it is one
   std::vector<std::unique_ptr<KernelPort>> vhost_ports{};  // one for each pair; empty: frames are moved by us
 };
 
@@ -85,9 +85,13 @@ Result<Opened> open_stream(const NetdevConfig& config, const DeviceHost& host) {
 
 std::vector<std::string> passt_arguments(const NetdevConfig& config) {
   const UserNetwork& network = config.network;
-  std::vector<std::string> words{"--ipv4-only", "--address", ipv4_text(network.guest()),  //
-                                 "--netmask",   ipv4_text(network.mask()),                //
-                                 "--gateway",   ipv4_text(network.gateway())};
+  std::vector<std::string> words{"--ipv4-only",
+                                 "--address",
+                                 ipv4_text(network.guest()),  //
+                                 "--netmask",
+                                 ipv4_text(network.mask()),  //
+                                 "--gateway",
+                                 ipv4_text(network.gateway())};
   // The guest asks at its own address of it, and passt asks the host's.
   if (!config.dns.empty()) words.insert(words.end(), {"--dns", config.dns, "--dns-forward", config.dns});
   for (const PortForward& forward : config.forwards) {
@@ -162,8 +166,7 @@ class NetPlan final : public VirtioDevicePlan {
   }
 
   Result<std::unique_ptr<virtio::NetVhost>> connect_vhost(const DeviceHost& host) {
-    virtio::NetVhost::Args args{
-        .name = config_.common.id, .pairs = {}, .tap_has_header = opened_.tap->has_header()};
+    virtio::NetVhost::Args args{.name = config_.common.id, .pairs = {}, .tap_has_header = opened_.tap->has_header()};
     for (std::unique_ptr<KernelPort>& port : opened_.vhost_ports) {
       const size_t pair = args.pairs.size();
       std::unique_ptr<KernelVhost> vhost =

@@ -77,8 +77,7 @@ class VhostVsockPlan final : public VirtioDevicePlan {
                                                                          .port = std::move(port_),
                                                                          .memory = host.memory,
                                                                          .rings = virtio::VhostVsock::kRings}));
-    virtio::VhostVsock::Args args{
-        .name = config_.common.id, .guest_cid = config_.guest_cid, .vhost = std::move(vhost)};
+    virtio::VhostVsock::Args args{.name = config_.common.id, .guest_cid = config_.guest_cid, .vhost = std::move(vhost)};
     return virtio::VhostVsock::create(std::move(args), saved);
   }
 
@@ -95,8 +94,8 @@ bool is_vsock(const ObjectOptions& device) {
 Result<> check_only_vsock(const VirtioDeviceConfig& common, const VmConfig& config) {
   const auto first = std::ranges::find_if(config.devices, is_vsock);
   if (first->value_of("id") == common.id) return {};
-  return std::unexpected(Error::invalid(
-      fmt::format("there can be one device for vsock only, and '{}' is it", first->value_of("id"))));
+  return std::unexpected(
+      Error::invalid(fmt::format("there can be one device for vsock only, and '{}' is it", first->value_of("id"))));
 }
 
 }  // namespace

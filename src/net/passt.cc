@@ -156,11 +156,11 @@ Result<> Passt::spawn(int socket) {
   const int failed =
       ::posix_spawnp(&pid, args_.program.c_str(), actions.get(), attributes.get(), argv.data(), ::environ);
   if (failed != 0) {
-    return std::unexpected(
-        Error::from_errno(fmt::format("'{}' cannot be started: install passt (Debian: apt install passt), or use another "
-                                      "kind of -netdev",
-                                      args_.program),
-                          failed));
+    return std::unexpected(Error::from_errno(
+        fmt::format("'{}' cannot be started: install passt (Debian: apt install passt), or use another "
+                    "kind of -netdev",
+                    args_.program),
+        failed));
   }
   pid_ = pid;
   process_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));

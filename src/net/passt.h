@@ -28,7 +28,7 @@ class Passt {
     std::string name;               // for messages
     std::string program = "passt";  // looked for in PATH
     std::vector<std::string> arguments{};
-    std::array<uint8_t, 4> gateway{};      // an address that it answers for
+    std::array<uint8_t, 4> gateway{};       // an address that it answers for
     std::function<void()> on_disconnect{};  // it has ended by itself; on the loop
   };
   static Result<std::unique_ptr<Passt>> start(EventLoop& loop, Args args);

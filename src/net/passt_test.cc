@@ -3,13 +3,14 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <filesystem>
-#include <fstream>
+#include <span>
 
+#include "base/assert.h"
+#include "base/file.h"
 #include "testing/manual_clock.h"
 
 namespace strato {
@@ -34,8 +35,11 @@ class PasstTest : public ::testing::Test {
   }
   Result<std::unique_ptr<Passt>> start(std::string_view script) {
     const std::string program = folder + "/fake";
-    std::ofstream(program) << "#!/bin/sh\n" << script;
-    ::chmod(program.c_str(), 0700);
+    {
+      const UniqueFd file = *open_file(program, O_WRONLY | O_CREAT | O_TRUNC, "script", 0700);
+      const std::string text = "#!/bin/sh\n" + std::string(script);
+      STRATO_ASSERT(write_all(file.get(), std::as_bytes(std::span(text)), "script").has_value());
+    }
     return Passt::start(*loop, {.name = "n",
                                 .program = program,
                                 .arguments = {"--one", "two words"},

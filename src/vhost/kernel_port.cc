@@ -36,7 +36,8 @@ std::string advice(unsigned long request, int os_errno) {
   if (request == VHOST_SET_MEM_TABLE && os_errno == E2BIG) {
     return "guest memory has more regions than the host's module takes: load vhost with max_mem_regions= raised";
   }
-  if (request == VHOST_NET_SET_BACKEND) return "the tap interface may be gone, or in use: make it anew, or use vhost=off";
+  if (request == VHOST_NET_SET_BACKEND)
+    return "the tap interface may be gone, or in use: make it anew, or use vhost=off";
   if (request == VHOST_VSOCK_SET_GUEST_CID && os_errno == EADDRINUSE) {
     return "another VM of this host has the guest-cid=: choose another one";
   }
@@ -69,7 +70,7 @@ Result<std::unique_ptr<KernelPort>> open_kernel_port(const VhostKind& kind) {
 }
 
 Result<std::unique_ptr<KernelPort>> adopt_kernel_port(int fd, std::string_view option, const VhostKind& kind) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd, &status) != 0) {
     return std::unexpected(
         Error::from_errno(option).context(fmt::format("hand over an open {} under this number", kind.path)));

@@ -1,10 +1,14 @@
 """What Debian's kernel does with a virtio-net device on a tap, in a network namespace of its own: run by tools/with-kvm as
 `network.py SCENARIO IMAGE`."""
+import http.server
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 from guests import LIMIT, end, perform, run, start
@@ -27,8 +31,8 @@ def make_tap(queues=1, mtu=1500):
 class Guest:
     """A guest with a shell on its serial port, its network up."""
 
-    def __init__(self, image, queues=1, device="", smp=1, extra=(), vhost=""):
-        netdev = f"tap,id=n,ifname=tap0,queues={queues}{vhost}"
+    def __init__(self, image, queues=1, device="", smp=1, extra=(), vhost="", netdev="", address=f"{GUEST}/24"):
+        netdev = netdev or f"tap,id=n,ifname=tap0,queues={queues}{vhost}"
         self.options = ("-netdev", netdev, "-device", f"virtio-net-device,netdev=n,id=net0,mq=on{device}", *extra)
         self.image = image
         self.smp = smp
@@ -37,7 +41,7 @@ class Guest:
         self.vmm.wait_for(r"# ", LIMIT)
         self.ask("stty -echo; PS1=")
         self.must("ip link set lo up; ip link set eth0 up")
-        self.must(f"ip addr add {GUEST}/24 dev eth0")
+        self.must(f"ip addr add {address} dev eth0")
 
     def ask(self, command, limit=LIMIT):
         """Exit code and output."""
@@ -145,6 +149,65 @@ def vhost(image, folder):
 
 def vhost_queues(image, folder):
     queues(image, folder, VHOST)
+
+
+def serve_page(text):
+    """A web server at a free port of the host; its port."""
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
+
+
+def children(pid):
+    return subprocess.run(["pgrep", "-P", str(pid)], stdout=subprocess.PIPE, text=True).stdout.split()
+
+
+def user(image, folder):
+    """A page from a server on the host, a port of the host that leads to the guest, and the end of passt; then nothing at all."""
+    port = serve_page("a page of the host")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        forwarded = free.getsockname()[1]
+    # passt wants a way out, although nothing goes there.
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "link", "add", "out", "type", "dummy")
+    run("ip", "addr", "add", "192.0.2.1/24", "dev", "out")
+    run("ip", "link", "set", "out", "up")
+    run("ip", "route", "add", "default", "via", "192.0.2.254")
+    guest = Guest(image, netdev=f"user,id=n,hostfwd=tcp:127.0.0.1:{forwarded}-:80", address="10.0.2.15/24")
+    guest.must("ip route add default via 10.0.2.2")
+    assert "a page of the host" in guest.must(f"wget -q -O - http://10.0.2.2:{port}/")
+    guest.begin("echo 'a word of the guest' | nc -l -p 80")
+    guest.must("until netstat -ltn | grep -q ':80 '; do sleep 0.1; done")
+    with socket.create_connection(("127.0.0.1", forwarded), timeout=LIMIT) as connection:
+        said = b""
+        while piece := connection.recv(100):
+            said += piece
+    assert said == b"a word of the guest\n", said
+    guest.finish()
+    (passt,) = children(guest.vmm.pid)
+    os.kill(int(passt), signal.SIGKILL)
+    guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done")
+    assert guest.vmm.qmp.wait_event("NETDEV_STREAM_DISCONNECTED")["data"] == {"netdev-id": "n"}
+    assert children(guest.vmm.pid) == []
+    guest.power_off()
+    closed = Guest(image, netdev="user,id=n,restrict=on", address="10.0.2.15/24")
+    closed.must("ip route add default via 10.0.2.2")
+    code, text = closed.ask(f"wget -q -T 10 -O - http://10.0.2.2:{port}/")
+    assert code != 0 and "a page" not in text, text
+    (passt,) = children(closed.vmm.pid)
+    closed.power_off()
+    assert not os.path.exists(f"/proc/{passt}")
+    print("user well")
 
 
 def queues(image, folder, vhost=""):
@@ -258,4 +321,5 @@ if __name__ == "__main__":
     if os.environ.get("STRATO_NETNS") != "own":
         os.environ["STRATO_NETNS"] = "own"
         os.execvp("unshare", ["unshare", "--net", sys.executable, "-B", *sys.argv])
-    perform({"traffic": traffic, "vhost": vhost, "vhost_queues": vhost_queues, "queues": queues, "cable": cable, "deleted": deleted, "moved": moved})
+    perform({"traffic": traffic, "vhost": vhost, "vhost_queues": vhost_queues, "user": user,
+             "queues": queues, "cable": cable, "deleted": deleted, "moved": moved})

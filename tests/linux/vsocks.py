@@ -1,4 +1,5 @@
 """Sockets between the bed and Debian's kernel, by virtio-vsock-device or vhost-vsock-device: run by tools/with-kvm as `vsocks.py SCENARIO IMAGE`."""
+import ctypes
 import hashlib
 import os
 import queue
@@ -10,6 +11,8 @@ from guests import LIMIT, end, perform, start, start_script
 
 BYTES = 64 * 1024
 PARALLEL = 100
+LIBC = ctypes.CDLL(None)
+CONNECT_TIMEOUT = 6  # SO_VM_SOCKETS_CONNECT_TIMEOUT of linux/vm_sockets.h
 
 
 def echo_one(connection):
@@ -73,7 +76,9 @@ class KernelEnds:
     def dial(self, port):
         connection = socket.socket(socket.AF_VSOCK)
         # Else 2 s, which an emulated guest may need for a hundred at once.
-        connection.setsockopt(socket.AF_VSOCK, socket.SO_VM_SOCKETS_CONNECT_TIMEOUT, struct.pack("ll", LIMIT, 0))
+        # Python's own setsockopt() knows only numbers here.
+        patience = struct.pack("ll", LIMIT, 0)
+        assert LIBC.setsockopt(connection.fileno(), socket.AF_VSOCK, CONNECT_TIMEOUT, patience, len(patience)) == 0
         connection.settimeout(LIMIT)
         connection.connect((self.CID, port))
         return connection
