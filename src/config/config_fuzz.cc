@@ -57,7 +57,8 @@ void check_tables(const strato::VmConfig& config) {
   if (netdevs) {
     for (const strato::NetdevConfig& netdev : *netdevs) {
       STRATO_ASSERT(strato::find_netdev(*netdevs, netdev.id) != nullptr);
-      STRATO_ASSERT(netdev.pairs() >= 1 && netdev.pairs() <= strato::kMaxNetPairs && !netdev.vhost);
+      STRATO_ASSERT(netdev.pairs() >= 1 && netdev.pairs() <= strato::kMaxNetPairs);
+      STRATO_ASSERT(netdev.vhost_fds.empty() || (netdev.vhost && netdev.vhost_fds.size() == netdev.pairs()));
       const bool tap = netdev.kind == strato::NetdevKind::Tap;
       STRATO_ASSERT(tap ? netdev.ifname.empty() != netdev.fds.empty() : !netdev.path.empty());
     }

@@ -125,6 +125,10 @@ Result<> check(const VirtioVsockConfig&) {
   return {};
 }
 
+Result<> check(const VhostVsockConfig&) {
+  return {};
+}
+
 Result<> check(const VirtioNetConfig& net) {
   STRATO_TRY(check_power_of_two("queue-size", net.queue_size));
   if (!net.mac.empty() && !parse_mac(net.mac)) {

@@ -132,6 +132,14 @@ struct VirtioVsockConfig {
   bool operator==(const VirtioVsockConfig&) const = default;
 };
 
+// -device vhost-vsock-device: vsock by the host's kernel.
+struct VhostVsockConfig {
+  VirtioDeviceConfig common{};
+  uint32_t guest_cid = 0;              // 3 to 2^32-2
+  std::optional<uint32_t> vhost_fd{};  // an open /dev/vhost-vsock; none: opened by us
+  bool operator==(const VhostVsockConfig&) const = default;
+};
+
 // -device virtio-net-device
 struct VirtioNetConfig {
   VirtioDeviceConfig common{};
@@ -152,7 +160,7 @@ std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig,
-                                  VirtioBlkConfig, VirtioVsockConfig, VirtioNetConfig>;
+                                  VirtioBlkConfig, VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.

@@ -127,6 +127,13 @@ inline constexpr auto kVirtioVsockProperties = virtio_properties<&VirtioVsockCon
         .mandatory(),
 });
 
+inline constexpr auto kVhostVsockProperties = virtio_properties<&VhostVsockConfig::common>({
+    integer<&VhostVsockConfig::guest_cid>("guest-cid", "context id of the guest, unique on the host", kMinGuestCid,
+                                          kMaxGuestCid)
+        .mandatory(),
+    integer<&VhostVsockConfig::vhost_fd>("vhostfd", "an open /dev/vhost-vsock", 0, INT32_MAX),
+});
+
 inline constexpr uint64_t kMacLength = 17;
 inline constexpr uint64_t kMinMtu = 68;  // of IPv4, and of virtio 1.2 §5.1.4.1
 inline constexpr auto kVirtioNetProperties = virtio_properties<&VirtioNetConfig::common>({
@@ -153,6 +160,7 @@ inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtserialport", .help = "a port on the virtio-serial-device", .properties = kVirtSerialPortProperties},
     {.type = "virtio-blk-device", .help = "disk", .properties = kVirtioBlkProperties},
     {.type = "virtio-vsock-device", .help = "sockets to and from the host", .properties = kVirtioVsockProperties},
+    {.type = "vhost-vsock-device", .help = "the same by the host's kernel", .properties = kVhostVsockProperties},
     {.type = "virtio-net-device", .help = "network interface", .properties = kVirtioNetProperties},
 };
 

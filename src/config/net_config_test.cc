@@ -40,6 +40,54 @@ TEST(NetConfigTest, ATapByNameOrByItsDescriptors) {
   EXPECT_EQ(netdev("tap,id=n,fds=4:5")->pairs(), 2U);
 }
 
+TEST(NetConfigTest, FramesOfATapCanBeTheKernels) {
+  EXPECT_FALSE(netdev("tap,id=n,ifname=t")->vhost);
+  EXPECT_TRUE(netdev("tap,id=n,ifname=t,vhost=on")->vhost);
+  const Result<NetdevConfig> forced = netdev("tap,id=n,ifname=t,vhostforce=on");
+  ASSERT_TRUE(forced.has_value());
+  EXPECT_TRUE(forced->vhost && forced->vhost_force);
+  EXPECT_EQ(netdev("tap,id=n,ifname=t,vhost=on,vhostfd=9")->vhost_fds, (std::vector<int>{9}));
+  const Result<NetdevConfig> handed = netdev("tap,id=n,fds=4:5,vhost=on,vhostfds=6:7");
+  ASSERT_TRUE(handed.has_value());
+  EXPECT_EQ(handed->vhost_fds, (std::vector<int>{6, 7}));
+  EXPECT_EQ(handed->descriptors(), (std::vector<int>{4, 5, 6, 7}));
+}
+
+TEST(NetConfigTest, AUserNetworkHasQemusPlacesAndPortsOfTheHost) {
+  const Result<NetdevConfig> plain = netdev("user,id=n");
+  ASSERT_TRUE(plain.has_value());
+  EXPECT_EQ(ipv4_text(plain->network.guest()), "10.0.2.15");
+  EXPECT_EQ(ipv4_text(plain->network.gateway()), "10.0.2.2");
+  EXPECT_EQ(ipv4_text(plain->network.mask()), "255.255.255.0");
+  const Result<NetdevConfig> full = netdev(
+      "user,id=n,net=172.16.64.0/18,dns=172.16.64.3,hostfwd=tcp:127.0.0.1:8022-:22,hostfwd=udp::53-172.16.64.15:5353,"
+      "hostfwd=::1-:65535");
+  ASSERT_TRUE(full.has_value()) << full.error().text();
+  EXPECT_EQ(ipv4_text(full->network.guest()), "172.16.64.15");
+  EXPECT_EQ(ipv4_text(full->network.mask()), "255.255.192.0");
+  EXPECT_EQ(full->dns, "172.16.64.3");
+  EXPECT_EQ(full->forwards,
+            (std::vector<PortForward>{{.host_address = "127.0.0.1", .host_port = 8022, .guest_port = 22},
+                                      {.udp = true, .host_port = 53, .guest_port = 5353},
+                                      {.host_port = 1, .guest_port = 65535}}));
+  EXPECT_TRUE(netdev("user,id=n,restrict=on")->restrict_guest);
+}
+
+TEST(NetConfigTest, AUserNetworkThatCannotBeIsRefused) {
+  for (const std::string_view wrong : {"10.0.2", "10.0.2.0.1", "10.0.256.0", "10.0.2.x", "", "10.0.2.0/33",
+                                       "10.0.2.0/28", "10.0.2.0/7", "10.0.2.0/", "10.0.2.1/24", "10.0.2.0/24x"}) {
+    expect_failure("user,id=n,net=" + std::string(wrong), "net=");
+  }
+  for (const std::string_view wrong :
+       {"x", "tcp:8022-:22", "tcp::-:22", "tcp::8022-:", "tcp::0-:22", "tcp::65536-:22", "tcp::8022:22", "sctp::1-:1",
+        "tcp:localhost:1-:1", "tcp::1-10.0.2.16:1", "tcp::1-:1;;tcp::2-:2", "tcp::1-:1-"}) {
+    expect_failure("user,id=n,hostfwd=" + std::string(wrong), "hostfwd=");
+  }
+  expect_failure("user,id=n,dns=fe80::1", "dns=fe80::1: must be an IPv4 address");
+  expect_failure("user,id=n,restrict=on,hostfwd=tcp::1-:1", "restrict=on and hostfwd= exclude each other");
+  expect_failure("user,id=n,net=10.0.2.0,net=10.0.3.0", "'net' is given twice");
+}
+
 TEST(NetConfigTest, AStreamIsAUnixSocket) {
   const Result<NetdevConfig> client = netdev("stream,id=n,addr.type=unix,addr.path=/run/passt,reconnect=2");
   ASSERT_TRUE(client.has_value());
@@ -61,9 +109,14 @@ TEST(NetConfigTest, WhatDoesNotFitTogetherIsRefused) {
   expect_failure("tap,id=n,fds=1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17", "at most 16");
   expect_failure("tap,id=n,ifname=t,queues=17", "1..16");
   expect_failure("tap,id=n,ifname=sixteen-bytes-00", "1 to 15 bytes");
-  expect_failure("tap,id=n,ifname=t,vhost=on", "vhost=on: not part of this version");
-  expect_failure("tap,id=n,ifname=t,vhostforce=on", "not part of this version");
   expect_failure("tap,id=n,ifname=t,vhostfd=9", "need vhost=on");
+  expect_failure("tap,id=n,ifname=t,vhostfds=9:10", "need vhost=on");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfds=9:10", "vhostfds=: 2 of them for 1 queue pairs");
+  expect_failure("tap,id=n,fds=4:5,vhost=on,vhostfd=9", "vhostfds=: 1 of them for 2 queue pairs");
+  expect_failure("tap,id=n,fd=4,vhost=on,vhostfd=4", "fd 4: tap and vhost cannot be the same");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfd=9,vhostfds=9", "vhostfd= and vhostfds= exclude each other");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfds=9:x", "vhostfds=9:x: must be numbers");
+  expect_failure("tap,id=n,ifname=t,vhost=on,vhostfd=-1", "vhostfd=-1");
   expect_failure("tap,id=n,ifname=t,macnat=on", "not part of this version");
   expect_failure("tap,id=n,ifname=t,script=/bin/sh", "script=/bin/sh: must be no");
   expect_failure("stream,id=n,addr.path=/s", "needs addr.type=");

@@ -24,6 +24,14 @@ Result<KeyValue> split_word(std::string_view word) {
 Result<> add_word(ObjectOptions& options, std::string_view word, std::string_view type_key) {
   KeyValue pair = STRATO_TRY(split_word(word));
   const bool names_type = pair.key == type_key && pair.has_value;
+  if (pair.key == kRepeatedKey) {
+    for (KeyValue& property : options.properties) {
+      if (property.key != pair.key) continue;
+      property.value += kRepeatedKeySeparator;
+      property.value += pair.value;
+      return {};
+    }
+  }
   if (options.find(pair.key) != nullptr || (names_type && !options.type.empty())) {
     return std::unexpected(Error::invalid(fmt::format("{}: '{}' is given twice", word, pair.key)));
   }

@@ -10,6 +10,10 @@
 
 namespace strato {
 
+// What QEMU lets stand several times in one object: the values come as one, with the separator between them.
+inline constexpr std::string_view kRepeatedKey = "hostfwd";
+inline constexpr char kRepeatedKeySeparator = ';';
+
 struct KeyValue {
   std::string key{};
   std::string value{};

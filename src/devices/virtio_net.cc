@@ -62,6 +62,7 @@ Result<std::unique_ptr<Net>> Net::create(Args args, const std::optional<NetState
 
 Net::Net(Args args, uint16_t pairs)
     : backend_(args.backend),
+      vhost_(std::move(args.vhost)),
       mac_(args.mac),
       max_pairs_(pairs),
       queue_sizes_(sizes_of(pairs, args.queue_size)),
@@ -95,7 +96,7 @@ uint64_t Net::offered_features(const Args& args) const {
   for (const OffloadFeatures& offload : kOffloadFeatures) {
     if ((backend_->offloads() & offload.offload) != 0) features |= offload.features;
   }
-  return features;
+  return vhost_ == nullptr ? features : vhost_->restrict(features);
 }
 
 // --- what the driver is told
@@ -119,6 +120,7 @@ void Net::update_status() {
   {
     MutexLock lock(link_mutex_);
     shared_.link_up = link_wanted_ && backend_->link_up();
+    if (vhost_ != nullptr) vhost_->set_link(shared_.link_up);
     if (paused_) return;
     uint16_t status = shared_.link_up ? kNetStatusLinkUp : 0;
     if (announce_due_ && shared_.link_up) status |= kNetStatusAnnounce;
@@ -142,6 +144,10 @@ void Net::start(uint64_t features) {
   choices.filter.by_vlan = has(kNetFeatureControlVlan);
   backend_->set_offloads(to_backend_offloads(choices.guest_offloads & features) & backend_->offloads());
   backend_->use_pairs(choices.pairs);
+  if (vhost_ != nullptr) {
+    vhost_->start(features);
+    vhost_->use_pairs(choices.pairs);
+  }
   {
     MutexLock lock(link_mutex_);
     announce_due_ = choices.announce_due;
@@ -167,6 +173,7 @@ Result<> Net::start_queue(size_t index, QueueWiring wiring) {
   if (pair >= max_pairs_) {
     return std::unexpected(Error::invalid(fmt::format("{}: queue {} has no use", shared_.name, index)));
   }
+  if (vhost_ != nullptr) return start_vhost_queue(index, std::move(wiring));
   if (index % 2 == 0) {
     receivers_[pair] = std::make_unique<NetReceiveQueue>(shared_, pair, std::move(wiring));
     receivers_[pair]->start();
@@ -177,12 +184,32 @@ Result<> Net::start_queue(size_t index, QueueWiring wiring) {
   return {};
 }
 
+Result<> Net::start_vhost_queue(size_t index, QueueWiring wiring) {
+  EventLoop& loop = wiring.loop;
+  STRATO_TRY(vhost_->start_queue(index, std::move(wiring)));
+  if (index != 0) return {};
+  loop.post(alive_.token(), [this, &loop] {
+    Result<std::unique_ptr<NetReceiver>> watcher = backend_->attach_receiver(0, loop, [] {});
+    if (watcher) {
+      watcher_ = *std::move(watcher);
+    } else {
+      log_guest(LogLevel::Warn, "{}: {}", shared_.name, watcher.error().text());
+    }
+  });
+  return {};
+}
+
 void Net::stop_queue(size_t index, ReturnQueue done) {
   const size_t pair = index / 2;
   if (is_control(index)) {
     control_loop_->post(alive_.token(), [this, done = std::move(done)]() mutable {
       Queue queue = control_->take();
       control_.reset();
+      done(std::move(queue));
+    });
+  } else if (vhost_ != nullptr) {
+    vhost_->stop_queue(index, [this, index, done = std::move(done)](Queue queue) mutable {
+      if (index == 0) watcher_.reset();
       done(std::move(queue));
     });
   } else if (index % 2 == 0) {
@@ -196,6 +223,11 @@ void Net::stop_queue(size_t index, ReturnQueue done) {
       done(std::move(queue));
     });
   }
+}
+
+bool Net::is_served(size_t index) const {
+  if (vhost_ != nullptr) return vhost_->queue_started(index);
+  return index % 2 == 0 ? receivers_[index / 2] != nullptr : transmitters_[index / 2] != nullptr;
 }
 
 void Net::reset(Done done) {
@@ -213,6 +245,7 @@ void Net::reset(Done done) {
     show_mac();
     backend_->set_offloads(0);
     backend_->use_pairs(1);
+    if (vhost_ != nullptr) vhost_->use_pairs(1);
     {
       MutexLock lock(link_mutex_);
       announce_due_ = false;
@@ -228,8 +261,8 @@ void Net::reset(Done done) {
     return [count_down](const Queue& /*queue*/) { count_down(); };
   };
   for (size_t pair = 0; pair < max_pairs_; ++pair) {
-    if (receivers_[pair] != nullptr) stop_queue(2 * pair, forget());
-    if (transmitters_[pair] != nullptr) stop_queue(2 * pair + 1, forget());
+    if (is_served(2 * pair)) stop_queue(2 * pair, forget());
+    if (is_served(2 * pair + 1)) stop_queue(2 * pair + 1, forget());
   }
   if (control_loop_ != nullptr) {
     ++waiting->left;
@@ -294,7 +327,7 @@ void Net::serve_control() {
 // What a command has changed besides the filter, which is looked at for each frame.
 void Net::carry_out(const NetChoices& before) {
   const NetChoices& now = shared_.choices;
-  if (now.pairs != before.pairs) use_pairs();
+  if (now.pairs != before.pairs) use_pairs(before.pairs);
   if (now.guest_offloads != before.guest_offloads) {
     backend_->set_offloads(to_backend_offloads(now.guest_offloads) & backend_->offloads());
   }
@@ -307,13 +340,15 @@ void Net::carry_out(const NetChoices& before) {
   update_status();
 }
 
-// A queue that the host does not know of any more must not be watched.
-void Net::use_pairs() {
+// A queue that the host does not know of any more must not be watched, or served.
+void Net::use_pairs(size_t before) {
   const size_t count = shared_.choices.pairs;
   for (size_t pair = count; pair < max_pairs_; ++pair) {
     if (shared_.receivers[pair] != nullptr) shared_.receivers[pair]->set_used(false);
   }
+  if (vhost_ != nullptr) vhost_->use_pairs(std::min(count, before));
   backend_->use_pairs(count);
+  if (vhost_ != nullptr) vhost_->use_pairs(count);
   for (size_t pair = 0; pair < count; ++pair) {
     if (shared_.receivers[pair] != nullptr) shared_.receivers[pair]->set_used(true);
   }

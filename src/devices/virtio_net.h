@@ -1,8 +1,9 @@
 // virtio-net: gives a guest a network interface.
 // Spec:    virtio 1.2 §5.1, USO of 1.3. Missing: UFO, RSS, hash reports, speed and duplex, RSC, notification
 //          coalescing.
-// Threads: each queue on its loop (virtio_net_receive.h, virtio_net_transmit.h); receiving queues and the control queue
-//          share one. The configuration space any; set_link() the control loop; the rest as device.h says.
+// Threads: each queue on its loop (virtio_net_receive.h, virtio_net_transmit.h) or the kernel's (virtio_net_vhost.h);
+//          receiving queues and the control queue share one. The configuration space any; set_link() the control loop;
+//          the rest as device.h says.
 // Limits:  kMaxPairs queue pairs; see virtio_net_filter.h for filters.
 #pragma once
 
@@ -16,6 +17,7 @@
 #include "devices/virtio_net_receive.h"
 #include "devices/virtio_net_state.h"
 #include "devices/virtio_net_transmit.h"
+#include "devices/virtio_net_vhost.h"
 #include "virtio/device.h"
 
 namespace strato::virtio {
@@ -35,6 +37,7 @@ class Net final : public Device {
     uint16_t mtu = 0;                              // that the guest is told; 0: nothing
     std::shared_ptr<IoLimiter> receive_limiter{};  // may be null, may be shared
     std::shared_ptr<IoLimiter> transmit_limiter{};
+    std::unique_ptr<NetVhost> vhost{};  // of the back end's pairs, without limiters; null: frames are moved by us
   };
   // The state is untrusted: refused when no driver can have made it.
   static Result<std::unique_ptr<Net>> create(Args args, const std::optional<NetState>& state);
@@ -66,13 +69,16 @@ class Net final : public Device {
   bool has(uint64_t feature) const { return (shared_.features & feature) != 0; }
 
   bool is_control(size_t index) const;
+  Result<> start_vhost_queue(size_t index, QueueWiring wiring);
+  bool is_served(size_t index) const;
   void serve_control();
   void carry_out(const NetChoices& before);
-  void use_pairs();
+  void use_pairs(size_t before);
   void show_mac();
   void update_status() STRATO_EXCLUDES(link_mutex_);
 
   const std::shared_ptr<NetBackend> backend_;
+  const std::unique_ptr<NetVhost> vhost_;  // may be null
   const MacAddress mac_;
   const uint16_t max_pairs_;
   const std::vector<uint16_t> queue_sizes_;
@@ -84,6 +90,8 @@ class Net final : public Device {
   // By pair. Each changes while the transport waits for us, else on the queue's loop.
   std::vector<std::unique_ptr<NetReceiveQueue>> receivers_;
   std::vector<std::unique_ptr<NetTransmitQueue>> transmitters_;
+  // On the loop of the first queue, of vhost's: who notices that the back end is gone.
+  std::unique_ptr<NetReceiver> watcher_;
   EventLoop* control_loop_ = nullptr;
   std::unique_ptr<QueueWorker> control_;  // on its loop
 

@@ -30,7 +30,7 @@ Result<std::unique_ptr<Vsock>> Vsock::create(Args args, const std::optional<Vsoc
   }
   vsock->restored_host_port_ = state->next_host_port;
   vsock->started_ = state->driver_running;
-  if (state->driver_running) vsock->transport_reset_ = TransportReset::Due;
+  if (state->driver_running) vsock->events_.restored();
   return vsock;
 }
 
@@ -98,7 +98,7 @@ void Vsock::reset(Done done) {
 
 void Vsock::clear() {
   started_ = false;
-  transport_reset_ = TransportReset::None;
+  events_.clear();
   if (switch_ != nullptr) {
     switch_->set_running(false);
     switch_->clear();
@@ -120,10 +120,8 @@ void Vsock::before_sleep() {
 }
 
 void Vsock::serve() {
-  if (workers_[kEvents] != nullptr && transport_reset_ != TransportReset::None) serve_events();
-  // Before the driver has dropped its old connections, a new one would be taken for one of them.
-  const bool running =
-      workers_[kReceive] != nullptr && workers_[kTransmit] != nullptr && transport_reset_ == TransportReset::None;
+  if (workers_[kEvents] != nullptr) events_.serve(name_, *workers_[kEvents]);
+  const bool running = workers_[kReceive] != nullptr && workers_[kTransmit] != nullptr && events_.settled();
   switch_->set_running(running);
   switch_->sweep();
   if (!running) return;
@@ -135,41 +133,6 @@ void Vsock::serve() {
   if (more_to_take || more_to_give) {
     loop_.load()->post(alive_.token(), [this] { due_ = true; });
   }
-}
-
-// The driver is told once, and has heard it when it gives the buffer back.
-void Vsock::serve_events() {
-  Queue& queue = workers_[kEvents]->queue();
-  std::vector<Chain> buffers;  // at most kEventQueueSize; not on the way of packets
-  for (;;) {
-    // To the last one: so the driver rings for the next.
-    GuestResult<std::optional<Chain>> next = queue.pop();
-    if (!next || !*next) break;
-    buffers.push_back(**std::move(next));
-  }
-  size_t count = buffers.size();
-  while (!buffers.empty()) {
-    queue.unpop(std::move(buffers.back()));
-    buffers.pop_back();
-  }
-  if (transport_reset_ == TransportReset::Told) {
-    if (count > event_buffers_) transport_reset_ = TransportReset::None;
-    return;
-  }
-  for (; count > 0 && transport_reset_ == TransportReset::Due; --count) {
-    GuestResult<std::optional<Chain>> next = queue.pop();
-    if (!next || !*next) return;
-    Chain buffer = **std::move(next);
-    const bool told = buffer.writer.write(VsockEvent{.id = kVsockTransportReset}).has_value();
-    if (told) {
-      transport_reset_ = TransportReset::Told;
-      event_buffers_ = count - 1;
-    } else {
-      log_guest(LogLevel::Warn, "{}: an event buffer without room for an event", name_);
-    }
-    queue.push_used(std::move(buffer), told ? sizeof(VsockEvent) : 0);
-  }
-  workers_[kEvents]->publish();
 }
 
 // True: there may be more, and it can be taken.

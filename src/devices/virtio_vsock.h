@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "base/socket_address.h"
+#include "devices/virtio_vsock_events.h"
 #include "devices/virtio_vsock_state.h"
 #include "devices/virtio_vsock_switch.h"
 #include "event/lifetime.h"
@@ -61,8 +62,6 @@ class Vsock final : public Device, private LoopHook {
 
  private:
   static constexpr std::array<uint16_t, 3> kQueueSizes{kQueueSize, kQueueSize, kEventQueueSize};
-  // §5.10.6.7: the driver has to hear that its connections are gone.
-  enum class TransportReset : uint8_t { None, Due, Told };
 
   explicit Vsock(Args args);
   void begin(size_t index, QueueWiring wiring);
@@ -70,7 +69,6 @@ class Vsock final : public Device, private LoopHook {
 
   void before_sleep() override;
   void serve();
-  void serve_events();
   bool serve_transmit();
   bool serve_receive();
 
@@ -84,8 +82,7 @@ class Vsock final : public Device, private LoopHook {
   // On loop_.
   std::array<std::unique_ptr<QueueWorker>, kQueueSizes.size()> workers_;  // null: not here
   std::unique_ptr<VsockSwitch> switch_;                                   // once the first queue came
-  TransportReset transport_reset_ = TransportReset::None;
-  size_t event_buffers_ = 0;  // that the driver had left when it was told
+  VsockEvents events_;
   uint32_t restored_host_port_ = VsockSwitch::kFirstHostPort;
   bool due_ = false;              // something to serve before the loop sleeps
   bool receive_starved_ = false;  // the driver is asked to ring for more buffers

@@ -276,7 +276,12 @@ DeviceHost Microvm::device_host() {
           .chardevs = chardevs_,
           .block_nodes = block_nodes_,
           .net_nodes = net_nodes_,
-          .on_block_error = [this](const BlockError& error) { post_block_error(error); }};
+          .memory = memory_,
+          .on_block_error = [this](const BlockError& error) { post_block_error(error); },
+          .on_net_disconnect =
+              [this](const std::string& netdev) {
+                for (MachineObserver* observer : observers_) observer->on_net_disconnect(netdev);
+              }};
 }
 
 std::vector<Component*> Microvm::device_components() {

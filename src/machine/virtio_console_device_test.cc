@@ -38,7 +38,9 @@ class ConsoleDeviceTest : public ::testing::Test {
                                      .chardevs = chardevs,
                                      .block_nodes = block_nodes,
                                      .net_nodes = net_nodes,
-                                     .on_block_error = [](const BlockError&) {}},
+                                     .memory = memory,
+                                     .on_block_error = [](const BlockError&) {},
+                                     .on_net_disconnect = [](const std::string&) {}},
                                     nullptr);
     EXPECT_TRUE(made.has_value());
     return *std::move(made);
@@ -54,6 +56,7 @@ class ConsoleDeviceTest : public ::testing::Test {
   Chardevs chardevs{*loop, config, [] {}};
   BlockNodes block_nodes;
   NetNodes net_nodes;
+  MemoryMap memory;
 };
 
 TEST_F(ConsoleDeviceTest, OneConsoleHasNoControlQueues) {

@@ -17,6 +17,7 @@
 #include "event/clock.h"
 #include "machine/chardevs.h"
 #include "machine/throttle_groups.h"
+#include "memory/memory_map.h"
 #include "qmp/machine_control.h"
 #include "virtio/device.h"
 
@@ -33,8 +34,11 @@ struct DeviceHost {
   Chardevs& chardevs;
   BlockNodes& block_nodes;
   NetNodes& net_nodes;
+  MemoryMap& memory;
   // A disk has failed, and the guest is to be stopped for it. Any thread.
   std::function<void(const BlockError&)> on_block_error;
+  // The peer of a stream netdev has gone. Control loop.
+  std::function<void(const std::string& netdev)> on_net_disconnect;
 };
 
 // The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.

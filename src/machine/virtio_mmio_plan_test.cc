@@ -56,7 +56,7 @@ TEST(VirtioMmioPlanTest, AMachineHasOneVsockDevice) {
   config.devices.push_back(options("virtio-vsock-device,id=v,guest-cid=3,path=/v"));
   EXPECT_TRUE(plan(config, true).has_value());
   config.devices.push_back(options("virtio-vsock-device,id=w,guest-cid=4,path=/w"));
-  EXPECT_EQ(plan(config, true).error().text(), "-device w: there can be one virtio-vsock-device only, and 'v' is it");
+  EXPECT_EQ(plan(config, true).error().text(), "-device w: there can be one device for vsock only, and 'v' is it");
 }
 
 TEST(VirtioMmioPlanTest, APlaceInTheBootOrderIsTakenOnce) {

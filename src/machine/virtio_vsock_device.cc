@@ -8,13 +8,15 @@
 #include <utility>
 
 #include "base/descriptor_limit.h"
+#include "devices/vhost_vsock.h"
 #include "devices/virtio_vsock.h"
 #include "state/format.h"
+#include "vhost/kernel_vhost.h"
 
 namespace strato {
 namespace {
 
-constexpr std::string_view kVsockDevice = "virtio-vsock-device";
+constexpr std::string_view kVsockDevices[] = {"virtio-vsock-device", "vhost-vsock-device"};
 // Programs that wait for us to accept them.
 constexpr int kBacklog = 512;
 
@@ -48,16 +50,64 @@ class VsockPlan final : public VirtioDevicePlan {
   std::optional<ListeningSocket> listening_;
 };
 
+class VhostVsockPlan final : public VirtioDevicePlan {
+ public:
+  explicit VhostVsockPlan(VhostVsockConfig config) : config_(std::move(config)) {}
+
+  const VirtioDeviceConfig& common() const override { return config_.common; }
+
+  Result<> open_back_end(const DeviceHost& /*host*/) override {
+    if (config_.vhost_fd) {
+      port_ = STRATO_TRY(adopt_kernel_port(static_cast<int>(*config_.vhost_fd),
+                                           fmt::format("vhostfd={}", *config_.vhost_fd), kVhostVsock));
+    } else {
+      port_ = STRATO_TRY(open_kernel_port(kVhostVsock));
+    }
+    // Whoever hands over a descriptor may have done so already: the same id again does no harm.
+    uint64_t cid = config_.guest_cid;
+    Result<> set = call_vhost(*port_, VHOST_VSOCK_SET_GUEST_CID, &cid, "VSOCK_SET_GUEST_CID");
+    if (!set) return std::unexpected(std::move(set).error().context(fmt::format("guest-cid={}", cid)));
+    return {};
+  }
+
+  Result<std::unique_ptr<virtio::Device>> make(const DeviceHost& host, const std::vector<std::byte>* state) override {
+    std::optional<virtio::VhostVsockState> saved;
+    if (state != nullptr) saved = STRATO_TRY(state::from_bytes<virtio::VhostVsockState>(*state));
+    std::unique_ptr<KernelVhost> vhost = STRATO_TRY(KernelVhost::create({.name = config_.common.id,
+                                                                         .port = std::move(port_),
+                                                                         .memory = host.memory,
+                                                                         .rings = virtio::VhostVsock::kRings}));
+    virtio::VhostVsock::Args args{.name = config_.common.id, .guest_cid = config_.guest_cid, .vhost = std::move(vhost)};
+    return virtio::VhostVsock::create(std::move(args), saved);
+  }
+
+ private:
+  const VhostVsockConfig config_;
+  std::unique_ptr<KernelPort> port_;
+};
+
+bool is_vsock(const ObjectOptions& device) {
+  return std::ranges::find(kVsockDevices, device.type) != std::end(kVsockDevices);
+}
+
+// A Linux guest takes one, and does not say which.
+Result<> check_only_vsock(const VirtioDeviceConfig& common, const VmConfig& config) {
+  const auto first = std::ranges::find_if(config.devices, is_vsock);
+  if (first->value_of("id") == common.id) return {};
+  return std::unexpected(
+      Error::invalid(fmt::format("there can be one device for vsock only, and '{}' is it", first->value_of("id"))));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioVsockConfig config, const DevicePlanContext& context) {
-  // A Linux guest takes one, and does not say which.
-  const auto first = std::ranges::find(context.config.devices, kVsockDevice, &ObjectOptions::type);
-  if (first->value_of("id") != config.common.id) {
-    return std::unexpected(
-        Error::invalid(fmt::format("there can be one {} only, and '{}' is it", kVsockDevice, first->value_of("id"))));
-  }
+  STRATO_TRY(check_only_vsock(config.common, context.config));
   return std::make_unique<VsockPlan>(std::move(config));
+}
+
+Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VhostVsockConfig config, const DevicePlanContext& context) {
+  STRATO_TRY(check_only_vsock(config.common, context.config));
+  return std::make_unique<VhostVsockPlan>(std::move(config));
 }
 
 }  // namespace strato

@@ -29,12 +29,14 @@ Result<std::unique_ptr<StreamNet>> StreamNet::open(EventLoop& loop, const Args& 
   return net;
 }
 
-Result<std::unique_ptr<StreamNet>> StreamNet::adopt(EventLoop& loop, std::string name, UniqueFd socket) {
+Result<std::unique_ptr<StreamNet>> StreamNet::adopt(EventLoop& loop, std::string name, UniqueFd socket,
+                                                    std::function<void()> on_disconnect) {
   const int status = ::fcntl(socket.get(), F_GETFL);
   if (status < 0 || ::fcntl(socket.get(), F_SETFL, status | O_NONBLOCK) < 0) {
     return std::unexpected(Error::from_errno(name));
   }
-  std::unique_ptr<StreamNet> net(new StreamNet(loop, {.name = std::move(name)}));
+  std::unique_ptr<StreamNet> net(
+      new StreamNet(loop, {.name = std::move(name), .on_disconnect = std::move(on_disconnect)}));
   net->connected(std::move(socket));
   return net;
 }
@@ -95,6 +97,7 @@ void StreamNet::lost(const Connection& connection) {
   }
   log_guest(LogLevel::Info, "{}: the peer has gone", args_.name);
   set_connection(nullptr);
+  if (args_.on_disconnect) args_.on_disconnect();
   if (listening_) listen_watch_.set_events(EPOLLIN);
   if (!args_.server && args_.retry_ns != 0) retry_.arm(args_.retry_ns);
 }

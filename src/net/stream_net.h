@@ -27,10 +27,12 @@ class StreamNet final : public NetBackend {
     SocketAddress address{};
     bool server = false;
     uint64_t retry_ns = 0;  // client: between two attempts; 0: there is only one, and it has to work out
+    std::function<void()> on_disconnect{};  // a peer has gone; on the loop
   };
   static Result<std::unique_ptr<StreamNet>> open(EventLoop& loop, const Args& args);
   // One end of a pair of sockets; when the other one goes the link is down for good.
-  static Result<std::unique_ptr<StreamNet>> adopt(EventLoop& loop, std::string name, UniqueFd socket);
+  static Result<std::unique_ptr<StreamNet>> adopt(EventLoop& loop, std::string name, UniqueFd socket,
+                                                  std::function<void()> on_disconnect = {});
   ~StreamNet() override;
 
   size_t pairs() const override { return 1; }

@@ -26,6 +26,9 @@ class Tap final : public NetBackend {
   ~Tap() override;
 
   const std::string& ifname() const { return ifname_; }
+  // For vhost: a queue, and whether its frames begin with a NetHeader.
+  int fd(size_t pair) const { return queues_[pair]->fd.get(); }
+  bool has_header() const { return has_header_; }
 
   size_t pairs() const override { return queues_.size(); }
   uint32_t offloads() const override { return offloads_; }

@@ -85,6 +85,8 @@ class MachineObserver {
   virtual void on_shutdown(ShutdownCause cause) = 0;
   // on_stop() follows, unless the machine is being stopped anyway.
   virtual void on_block_error(const BlockError& error) = 0;
+  // The other end of a netdev's stream is gone: passt, or who was connected.
+  virtual void on_net_disconnect(std::string_view netdev) = 0;
 };
 
 }  // namespace strato

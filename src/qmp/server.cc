@@ -177,6 +177,10 @@ void Server::on_block_error(const BlockError& error) {
                          quote_json(std::strerror(error.os_errno))));
 }
 
+void Server::on_net_disconnect(std::string_view netdev) {
+  send_event("NETDEV_STREAM_DISCONNECTED", fmt::format(R"({{"netdev-id":{}}})", quote_json(netdev)));
+}
+
 void Server::send_event(std::string_view name, std::string_view data) {
   const std::string text = event_text(name, data, realtime_us());
   for (const std::unique_ptr<Client>& client : clients_) client->send(text);

@@ -125,6 +125,20 @@ GuestResult<> Queue::refresh(std::shared_ptr<const GuestMemory> memory) {
   return {};
 }
 
+void Queue::go_on_from(const QueueProgress& progress) {
+  STRATO_ASSERT(store_->unfinished() == 0 && progress.unfinished.empty());
+  if (fault_) return;
+  if (config_.packed) {
+    GuestResult<PackedQueue> ring = PackedQueue::create(*memory_, config_, progress);
+    if (!ring) return void(latch(ring.error()));
+    ring_ = *ring;
+  } else {
+    GuestResult<SplitQueue> ring = SplitQueue::create(*memory_, config_, progress);
+    if (!ring) return void(latch(ring.error()));
+    ring_ = *ring;
+  }
+}
+
 std::unexpected<GuestFault> Queue::latch(GuestFault fault) {
   STRATO_ASSERT(!fault_);
   fault_ = fault;

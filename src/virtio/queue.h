@@ -60,6 +60,13 @@ class Queue {
   void on_broken(std::move_only_function<void(GuestFault)> callback) { on_broken_ = std::move(callback); }
   bool broken() const { return fault_.has_value(); }
 
+  // For a queue that others serve (vhost), which nothing was popped of here. They have come to `progress`: a fault
+  // latches. Or they cannot go on with what the driver made of the ring.
+  void go_on_from(const QueueProgress& progress);
+  void mark_broken() {
+    if (!fault_) (void)latch(GuestFault::BadRing);
+  }
+
   const QueueConfig& config() const { return config_; }
   const std::shared_ptr<const GuestMemory>& memory() const { return memory_; }
   uint32_t unfinished() const { return store_->unfinished(); }

@@ -217,15 +217,17 @@ void TransportMmio::resume() {
 TransportMmioState TransportMmio::state() const {
   MutexLock lock(mutex_);
   STRATO_ASSERT(paused_);
-  TransportMmioState state{.device_type = device_ == nullptr ? 0 : static_cast<uint32_t>(device_->type()),
-                           .status = status_.load(),
-                           .device_features_sel = device_features_sel_,
-                           .driver_features_sel = driver_features_sel_,
-                           .driver_features = driver_features_,
-                           .queue_sel = queue_sel_,
-                           .shm_sel = shm_sel_,
-                           .interrupt_status = interrupt_status_.load(),
-                           .config_generation = device_ == nullptr ? 0 : device_->config().generation()};
+  TransportMmioState state{
+      .device_type = device_ == nullptr ? 0 : static_cast<uint32_t>(device_->type()),
+      .status = status_.load(),
+      .device_features_sel = device_features_sel_,
+      .driver_features_sel = driver_features_sel_,
+      .driver_features = driver_features_,
+      .queue_sel = queue_sel_,
+      .shm_sel = shm_sel_,
+      // Who restores it may have other queues, which say what they want.
+      .interrupt_status = interrupt_status_.load() | (raised_by_others_.load() ? kInterruptUsedBuffer : 0),
+      .config_generation = device_ == nullptr ? 0 : device_->config().generation()};
   for (const QueueSlot& slot : queues_) {
     MmioQueueState& queue = state.queues.emplace_back();
     queue.config = slot.config;

@@ -1,10 +1,14 @@
 """What Debian's kernel does with a virtio-net device on a tap, in a network namespace of its own: run by tools/with-kvm as
 `network.py SCENARIO IMAGE`."""
+import http.server
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 from guests import LIMIT, end, perform, run, start
@@ -12,6 +16,8 @@ from guests import LIMIT, end, perform, run, start
 HOST, GUEST = "10.7.0.1", "10.7.0.2"
 LONG = bool(os.environ.get("STRATO_LONG"))
 PACKETS = 1_000_000 if LONG else 20_000
+VHOST_PACKETS = (1_000_000, 100_000) if LONG else (90_000, 10_000)  # to the host, to the guest
+VHOST = ",vhostforce=on"
 TCP_BYTES = "256M" if LONG else "8M"
 
 
@@ -25,8 +31,8 @@ def make_tap(queues=1, mtu=1500):
 class Guest:
     """A guest with a shell on its serial port, its network up."""
 
-    def __init__(self, image, queues=1, device="", smp=1, extra=()):
-        netdev = f"tap,id=n,ifname=tap0,queues={queues}"
+    def __init__(self, image, queues=1, device="", smp=1, extra=(), vhost="", netdev="", address=f"{GUEST}/24"):
+        netdev = netdev or f"tap,id=n,ifname=tap0,queues={queues}{vhost}"
         self.options = ("-netdev", netdev, "-device", f"virtio-net-device,netdev=n,id=net0,mq=on{device}", *extra)
         self.image = image
         self.smp = smp
@@ -35,7 +41,7 @@ class Guest:
         self.vmm.wait_for(r"# ", LIMIT)
         self.ask("stty -echo; PS1=")
         self.must("ip link set lo up; ip link set eth0 up")
-        self.must(f"ip addr add {GUEST}/24 dev eth0")
+        self.must(f"ip addr add {address} dev eth0")
 
     def ask(self, command, limit=LIMIT):
         """Exit code and output."""
@@ -84,14 +90,14 @@ def tcp_both_ways(guest, *words):
         print(f"tcp {' '.join(way)} {' '.join(words)}: {seen['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s", flush=True)
 
 
-def udp_both_ways(guest):
+def udp_both_ways(guest, to_host=PACKETS, to_guest=PACKETS):
     """Small packets, of which a receiver may drop some but gets none out of order. Those to the guest come at a rate that an emulated
     one can bear: the sender goes on until the guest has had its number."""
-    for way in (["-b", "0"], ["-b", "400K", "-R"]):
-        seen = iperf(guest, "-u", "-l", "18", "-k", str(PACKETS), *way)
+    for packets, way in ((to_host, ["-b", "0"]), (to_guest, ["-b", "400K", "-R"])):
+        seen = iperf(guest, "-u", "-l", "18", "-k", str(packets), *way)
         summed = seen["sum"]
         disorder = sum(stream["udp"].get("out_of_order", 0) for stream in seen["streams"])
-        assert disorder == 0 and summed["packets"] >= PACKETS // 2, seen
+        assert disorder == 0 and summed["packets"] >= packets // 2, seen
         assert summed["lost_packets"] < summed["packets"], seen
         print(f"udp {' '.join(way)}: {summed['packets']} packets, {summed['lost_packets']} lost, none out of order", flush=True)
 
@@ -114,11 +120,101 @@ def traffic(image, folder):
     print("traffic well")
 
 
-def queues(image, folder):
+def vhost_threads(pid):
+    """The host's kernel has one for each queue pair."""
+    return [int(thread) for thread in subprocess.run(["pgrep", "-x", f"vhost-{pid}"], stdout=subprocess.PIPE, text=True).stdout.split()]
+
+
+def vhost(image, folder):
+    """Frames by the host's kernel: streams and 10^5 small packets both ways, a link that goes and comes, a move in the middle of a
+    transfer, and at last a tap that is deleted under load."""
+    make_tap()
+    server = serve_iperf()
+    guest = Guest(image, vhost=VHOST)
+    assert len(vhost_threads(guest.vmm.pid)) == 1
+    guest.ping()
+    tcp_both_ways(guest)
+    udp_both_ways(guest, *VHOST_PACKETS)
+    flap(guest)
+    guest.ping()
+    move(guest, folder)
+    assert len(vhost_threads(guest.vmm.pid)) == 1
+    dmesg = guest.must("dmesg")
+    assert "Call Trace" not in dmesg and "nobody cared" not in dmesg, dmesg
+    delete_tap(guest)
+    guest.power_off()
+    server.kill()
+    print("vhost well")
+
+
+def vhost_queues(image, folder):
+    queues(image, folder, VHOST)
+
+
+def serve_page(text):
+    """A web server at a free port of the host; its port."""
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
+
+
+def children(pid):
+    return subprocess.run(["pgrep", "-P", str(pid)], stdout=subprocess.PIPE, text=True).stdout.split()
+
+
+def user(image, folder):
+    """A page from a server on the host, a port of the host that leads to the guest, and the end of passt; then nothing at all."""
+    port = serve_page("a page of the host")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        forwarded = free.getsockname()[1]
+    # passt wants a way out, although nothing goes there.
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "link", "add", "out", "type", "dummy")
+    run("ip", "addr", "add", "192.0.2.1/24", "dev", "out")
+    run("ip", "link", "set", "out", "up")
+    run("ip", "route", "add", "default", "via", "192.0.2.254")
+    guest = Guest(image, netdev=f"user,id=n,hostfwd=tcp:127.0.0.1:{forwarded}-:80", address="10.0.2.15/24")
+    guest.must("ip route add default via 10.0.2.2")
+    assert "a page of the host" in guest.must(f"wget -q -O - http://10.0.2.2:{port}/")
+    guest.begin("echo 'a word of the guest' | nc -l -p 80")
+    guest.must("until netstat -ltn | grep -q ':80 '; do sleep 0.1; done")
+    with socket.create_connection(("127.0.0.1", forwarded), timeout=LIMIT) as connection:
+        said = b""
+        while piece := connection.recv(100):
+            said += piece
+    assert said == b"a word of the guest\n", said
+    guest.finish()
+    (passt,) = children(guest.vmm.pid)
+    os.kill(int(passt), signal.SIGKILL)
+    guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done")
+    assert guest.vmm.qmp.wait_event("NETDEV_STREAM_DISCONNECTED")["data"] == {"netdev-id": "n"}
+    assert children(guest.vmm.pid) == []
+    guest.power_off()
+    closed = Guest(image, netdev="user,id=n,restrict=on", address="10.0.2.15/24")
+    closed.must("ip route add default via 10.0.2.2")
+    code, text = closed.ask(f"wget -q -T 10 -O - http://10.0.2.2:{port}/")
+    assert code != 0 and "a page" not in text, text
+    (passt,) = children(closed.vmm.pid)
+    closed.power_off()
+    assert not os.path.exists(f"/proc/{passt}")
+    print("user well")
+
+
+def queues(image, folder, vhost=""):
     """Two queues, then one of them."""
     make_tap(2)
     server = serve_iperf()
-    guest = Guest(image, queues=2, smp=2, extra=("-object", "iothread,id=r", "-object", "iothread,id=t"),
+    guest = Guest(image, queues=2, smp=2, vhost=vhost, extra=("-object", "iothread,id=r", "-object", "iothread,id=t"),
                   device=",rx-iothread=r,tx-iothread=t")
     guest.must("ethtool -L eth0 combined 2")
     assert len(re.findall(r"Combined:\s+2", guest.must("ethtool -l eth0"))) == 2
@@ -135,6 +231,13 @@ def queues(image, folder):
     print("queues well")
 
 
+def flap(guest):
+    guest.vmm.qmp.request("set_link", {"name": "n", "up": False})
+    assert guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done; echo carrier=0")
+    guest.vmm.qmp.request("set_link", {"name": "n", "up": True})
+    guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do sleep 0.1; done")
+
+
 def cable(image, folder):
     """The link goes and comes, the interface goes down and up, jumbo frames; a transfer goes on through all of it."""
     make_tap(mtu=9000)
@@ -144,10 +247,7 @@ def cable(image, folder):
     guest.must(f"ping -c 2 -W 60 -s 8900 {HOST}")
     guest.begin(f"iperf3 -c {HOST} -n {TCP_BYTES}")
     for _ in range(3):
-        guest.vmm.qmp.request("set_link", {"name": "n", "up": False})
-        assert guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done; echo carrier=0")
-        guest.vmm.qmp.request("set_link", {"name": "n", "up": True})
-        guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do sleep 0.1; done")
+        flap(guest)
     run("ip", "link", "set", "tap0", "down")
     time.sleep(0.5)
     run("ip", "link", "set", "tap0", "up")
@@ -169,47 +269,57 @@ def deleted(image, folder):
     server = serve_iperf()
     guest = Guest(image)
     guest.ping()
+    delete_tap(guest)
+    guest.power_off()
+    server.kill()
+    print("deleted well")
+
+
+def delete_tap(guest):
+    """Under load: what remains of guest and VMM is as it should be."""
     guest.begin(f"timeout 10 iperf3 -c {HOST} -t 3600")
     time.sleep(1)
     run("ip", "link", "del", "tap0")
     guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done")
     guest.ask("wait $!")
+    processes = [guest.vmm.pid, *vhost_threads(guest.vmm.pid)]
     guest.vmm.qmp.command("stop")  # so that only the VMM itself is counted
-    before = cpu_ticks(guest.vmm.pid)
+    before = sum(map(cpu_ticks, processes))
     time.sleep(3)
-    used = cpu_ticks(guest.vmm.pid) - before
+    used = sum(map(cpu_ticks, processes)) - before
     assert used < os.sysconf("SC_CLK_TCK"), f"{used} ticks in 3 s"
     guest.vmm.qmp.command("cont")
     assert guest.vmm.qmp.command("query-status")["running"]
     assert "the interface is gone" in guest.vmm.stderr(), guest.vmm.stderr()
-    guest.power_off()
-    server.kill()
-    print("deleted well")
 
 
 def moved(image, folder):
     """Saved in the middle of a transfer and restored on the same tap: the transfer ends well, and the guest announces itself."""
     make_tap()
     server = serve_iperf()
-    first = Guest(image)
-    first.begin(f"iperf3 -c {HOST} -n {TCP_BYTES}")
-    first.vmm.qmp.command("stop")
-    first.vmm.qmp.command("migrate", uri=f"file:{folder}/saved")
-    while first.vmm.qmp.command("query-migrate")["status"] not in ("completed", "failed"):
-        time.sleep(0.1)
-    first.vmm.qmp.command("quit")
-    assert first.vmm.wait(LIMIT) == 0, first.vmm.stderr()
-    second = start(image, "", "-incoming", f"file:{folder}/saved", *first.options)
-    first.vmm = second
-    first.finish()
-    first.ping()
-    first.power_off()
+    guest = Guest(image)
+    move(guest, folder)
+    guest.power_off()
     server.kill()
     print("moved well")
+
+
+def move(guest, folder):
+    guest.begin(f"iperf3 -c {HOST} -n {TCP_BYTES}")
+    guest.vmm.qmp.command("stop")
+    guest.vmm.qmp.command("migrate", uri=f"file:{folder}/saved")
+    while guest.vmm.qmp.command("query-migrate")["status"] not in ("completed", "failed"):
+        time.sleep(0.1)
+    guest.vmm.qmp.command("quit")
+    assert guest.vmm.wait(LIMIT) == 0, guest.vmm.stderr()
+    guest.vmm = start(guest.image, "", "-incoming", f"file:{folder}/saved", *guest.options)
+    guest.finish()
+    guest.ping()
 
 
 if __name__ == "__main__":
     if os.environ.get("STRATO_NETNS") != "own":
         os.environ["STRATO_NETNS"] = "own"
         os.execvp("unshare", ["unshare", "--net", sys.executable, "-B", *sys.argv])
-    perform({"traffic": traffic, "queues": queues, "cable": cable, "deleted": deleted, "moved": moved})
+    perform({"traffic": traffic, "vhost": vhost, "vhost_queues": vhost_queues, "user": user,
+             "queues": queues, "cable": cable, "deleted": deleted, "moved": moved})

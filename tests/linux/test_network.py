@@ -1,4 +1,4 @@
-"""The network of a Linux guest on virtio-net and a tap; what is done with it is in network.py."""
+"""The network of a Linux guest on virtio-net; what is done with it is in network.py."""
 import os
 import subprocess
 
@@ -16,7 +16,8 @@ def image(bed, tmp_path_factory):
 
 
 @pytest.mark.long("aarch64")
-@pytest.mark.parametrize("scenario", ["traffic", "queues", "cable", "deleted", "moved"])
-def test_a_guest_on_a_tap(image, scenario):
+@pytest.mark.parametrize("scenario", ["traffic", "vhost", pytest.param("vhost_queues", marks=pytest.mark.long), "queues", "cable", "deleted",
+                                      "moved", "user"])
+def test_a_guest_on_a_network(image, scenario):
     """See the function of that name."""
     assert f"{scenario} well" in script("network.py", scenario, image)

@@ -1,4 +1,4 @@
-"""A Linux guest's vsock over unix sockets of the host; what is done with it is in vsocks.py."""
+"""A Linux guest's vsock over unix sockets of the host, and over its kernel; what is done with it is in vsocks.py."""
 import os
 import subprocess
 
@@ -17,8 +17,9 @@ def vsock_image(bed, tmp_path_factory):
 
 
 @pytest.mark.long("aarch64")
-def test_a_hundred_connections_both_ways_a_thousand_in_turn_and_two_restores(vsock_image):
-    assert "all came back right" in script("vsocks.py", "connections", vsock_image)
+@pytest.mark.parametrize("scenario", ["connections", "connections_vhost"])
+def test_a_hundred_connections_both_ways_a_thousand_in_turn_and_two_restores(vsock_image, scenario):
+    assert "all came back right" in script("vsocks.py", scenario, vsock_image)
 
 
 @pytest.mark.long
@@ -27,5 +28,6 @@ def test_the_same_on_packed_rings(vsock_image):
 
 
 @pytest.mark.long
-def test_a_hundred_thousand_connections_in_turn(vsock_image):
-    assert "all came back right" in script("vsocks.py", "many_connections", vsock_image, limit=7200)
+@pytest.mark.parametrize("scenario", ["many_connections", "many_connections_vhost"])
+def test_a_hundred_thousand_connections_in_turn(vsock_image, scenario):
+    assert "all came back right" in script("vsocks.py", scenario, vsock_image, limit=7200)

@@ -1,14 +1,18 @@
-"""Sockets between the bed and Debian's kernel, by virtio-vsock-device: run by tools/with-kvm as `vsocks.py SCENARIO IMAGE`."""
+"""Sockets between the bed and Debian's kernel, by virtio-vsock-device or vhost-vsock-device: run by tools/with-kvm as `vsocks.py SCENARIO IMAGE`."""
+import ctypes
 import hashlib
 import os
 import queue
 import socket
+import struct
 import threading
 
 from guests import LIMIT, end, perform, start, start_script
 
 BYTES = 64 * 1024
 PARALLEL = 100
+LIBC = ctypes.CDLL(None)
+CONNECT_TIMEOUT = 6  # SO_VM_SOCKETS_CONNECT_TIMEOUT of linux/vm_sockets.h
 
 
 def echo_one(connection):
@@ -17,10 +21,8 @@ def echo_one(connection):
             connection.sendall(piece)
 
 
-def serve(path, port, talk):
-    """A host program that listens, for the life of this one."""
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(f"{path}_{port}")
+def accept_all(listening, talk):
+    """For the life of this program."""
     listening.listen(256)
 
     def accept():
@@ -31,23 +33,67 @@ def serve(path, port, talk):
     threading.Thread(target=accept, daemon=True).start()
 
 
-def dial(path, port):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(LIMIT)
-    connection.connect(path)
-    connection.sendall(f"CONNECT {port}\n".encode())
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = connection.recv(1)
-        assert byte, f"refused after {line}"
-        line += byte
-    assert line.startswith(b"OK ")
-    return connection
+class UnixEnds:
+    """The host's ends are unix sockets: virtio-vsock-device."""
+
+    def __init__(self, folder):
+        self._path = f"{folder}/v"
+        self.device = f"virtio-vsock-device,id=vsock0,guest-cid=42,path={self._path}"
+
+    def serve(self, port, talk):
+        """A host program that listens."""
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(f"{self._path}_{port}")
+        accept_all(listening, talk)
+
+    def dial(self, port):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(LIMIT)
+        connection.connect(self._path)
+        connection.sendall(f"CONNECT {port}\n".encode())
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = connection.recv(1)
+            assert byte, f"refused after {line}"
+            line += byte
+        assert line.startswith(b"OK ")
+        return connection
 
 
-def exchange(path, results):
+class KernelEnds:
+    """They are the kernel's, of which the bed has one: vhost-vsock-device."""
+
+    CID = 4242
+
+    def __init__(self, folder):
+        self.device = f"vhost-vsock-device,id=vsock0,guest-cid={self.CID}"
+
+    def serve(self, port, talk):
+        listening = socket.socket(socket.AF_VSOCK)
+        listening.bind((socket.VMADDR_CID_ANY, port))
+        accept_all(listening, talk)
+
+    def dial(self, port):
+        connection = socket.socket(socket.AF_VSOCK)
+        # Else 2 s, which an emulated guest may need for a hundred at once.
+        # Python's own setsockopt() knows only numbers here.
+        patience = struct.pack("ll", LIMIT, 0)
+        assert LIBC.setsockopt(connection.fileno(), socket.AF_VSOCK, CONNECT_TIMEOUT, patience, len(patience)) == 0
+        connection.settimeout(LIMIT)
+        connection.connect((self.CID, port))
+        return connection
+
+
+def ended(connection):
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def exchange(ends, results):
     data = os.urandom(BYTES)
-    with dial(path, 1024) as connection:
+    with ends.dial(1024) as connection:
         def send():
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
@@ -61,9 +107,9 @@ def exchange(path, results):
     results.append(got.digest() == hashlib.sha256(data).digest())
 
 
-def exchange_at_once(path, count):
+def exchange_at_once(ends, count):
     results = []
-    threads = [threading.Thread(target=exchange, args=(path, results)) for _ in range(count)]
+    threads = [threading.Thread(target=exchange, args=(ends, results)) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -81,30 +127,30 @@ def save(vmm, folder):
     assert vmm.wait(LIMIT) == 0, vmm.stderr()
 
 
-def connections(image, folder, connects=1000, packed="off"):
+def connections(image, folder, connects=1000, packed="off", ends_of=UnixEnds):
     """Both ways at once, one after the other, and twice saved and restored with connections open."""
-    path = f"{folder}/v"
-    serve(path, 52, echo_one)
+    ends = ends_of(folder)
+    ends.serve(52, echo_one)
     kept = []
-    serve(path, 53, kept.append)
+    ends.serve(53, kept.append)
     last = queue.Queue()
-    serve(path, 54, last.put)
-    options = ("-device", f"virtio-vsock-device,id=vsock0,guest-cid=42,path={path},packed={packed}")
+    ends.serve(54, last.put)
+    options = ("-device", f"{ends.device},packed={packed}")
     words = f"strato.connects={connects}"
     vmm = start_script(image, "vsock.sh", *options, words=words, smp=2)
     vmm.wait_for("vsock: listens", LIMIT)
-    exchange_at_once(path, PARALLEL)
+    exchange_at_once(ends, PARALLEL)
     vmm.wait_for(f"vsock: {PARALLEL} of {PARALLEL} came back right", LIMIT)
     vmm.wait_for(f"vsock: {connects} connections", 10 * LIMIT)
     for generation in (1, 2):
         vmm.wait_for("vsock: holds", LIMIT)
-        mine = dial(path, 1024)
+        mine = ends.dial(1024)
         save(vmm, f"{folder}/saved{generation}")
-        assert mine.recv(1) == b""
+        assert ended(mine)
         vmm = start(image, "", "-incoming", f"file:{folder}/saved{generation}", *options, smp=2)
         vmm.wait_for("vsock: what was held ended: Connection reset by peer", LIMIT)
         vmm.wait_for("vsock: 10 of 10 came back right", LIMIT)
-        exchange_at_once(path, 10)
+        exchange_at_once(ends, 10)
     last.get(timeout=LIMIT).close()
     text = end(vmm)
     assert "vsock: through" in text
@@ -115,8 +161,16 @@ def connections_packed(image, folder):
     connections(image, folder, packed="on")
 
 
+def connections_vhost(image, folder):
+    connections(image, folder, ends_of=KernelEnds)
+
+
 def many_connections(image, folder):
     connections(image, folder, connects=100_000)
+
+
+def many_connections_vhost(image, folder):
+    connections(image, folder, connects=100_000, ends_of=KernelEnds)
 
 
 if __name__ == "__main__":

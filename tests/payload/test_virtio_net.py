@@ -273,7 +273,7 @@ def test_a_quit_under_load_ends_the_process(start_vmm, tmp_path, peer):
     (("-netdev", "stream,id=n,addr.type=unix,addr.path=/nonexistent", "-device", "virtio-net-device,netdev=n,id=d"), "-device d: -netdev n: connecting to unix:/nonexistent"),
     (("-netdev", "tap,id=n,fd=1000", "-device", "virtio-net-device,netdev=n,id=d"), "-device d: -netdev n: fd 1000"),
     (("-netdev", "tap,id=n,fd=1", "-device", "virtio-net-device,netdev=n,id=d"), "fd 1: not a tap interface"),
-    (("-netdev", "tap,id=n,ifname=t,vhost=on"), "vhost=on: not part of this version"),
+    (("-netdev", "tap,id=n,ifname=t,vhostfd=9"), "vhostfd= and vhostfds= need vhost=on"),
     (("-netdev", "vhost-user,id=n,chardev=c"), "unsupported backend"),
 ])
 def test_a_wrong_option_is_named(start_vmm, options, message):
