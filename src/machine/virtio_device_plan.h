@@ -24,6 +24,7 @@ namespace strato {
 
 class BlockNodes;
 class NetNodes;
+class IoThreads;
 
 // What the making of a device may use; it outlives the device.
 struct DeviceHost {
@@ -35,6 +36,7 @@ struct DeviceHost {
   NetNodes& net_nodes;
   // A disk has failed, and the guest is to be stopped for it. Any thread.
   std::function<void(const BlockError&)> on_block_error;
+  IoThreads* io_threads = nullptr;  // once devices are made
 };
 
 // The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.
