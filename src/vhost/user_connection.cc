@@ -55,8 +55,8 @@ void UserHandshake::got_protocol_features(uint64_t offered) {
   connection_.confirms = (used & kUserProtocolReplyAck) != 0;
   channel_.tell({.request = UserRequest::SetProtocolFeatures, .payload = UserChannel::to_bytes(le64(used))});
   if (connection_.confirms) channel_.confirm_all();
-  channel_.tell({.request = UserRequest::SetOwner});
-  ask_queues((used & kUserProtocolMq) != 0, needs_.config_bytes != 0);
+  channel_.tell({.request = UserRequest::SetOwner},
+                [this, used] { ask_queues((used & kUserProtocolMq) != 0, needs_.config_bytes != 0); });
 }
 
 void UserHandshake::ask_queues(bool multi_queue, bool config) {

@@ -54,6 +54,12 @@ TEST_F(UserConnectionTest, AsksForNothingThatTheBackEndDoesNotKnow) {
   EXPECT_EQ(back_end.count(UserRequest::GetQueueNum), 0U);
 }
 
+TEST_F(UserConnectionTest, WaitsForConfirmationsWhenNothingElseIsAsked) {
+  back_end.protocol = kUserProtocolReplyAck;
+  ASSERT_TRUE(handshake({.queues = 2}).has_value());
+  EXPECT_EQ(back_end.count(UserRequest::SetOwner), 1U);
+}
+
 TEST_F(UserConnectionTest, TakesOfTheProtocolOnlyWhatItKnows) {
   back_end.protocol = ~uint64_t{0};
   ASSERT_TRUE(handshake({.queues = 2}).has_value());
