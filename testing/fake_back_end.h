@@ -1,5 +1,5 @@
-// A vhost-user back end in the same thread as its front end: listens at a unix path, answers when step() is called, serves
-// rings when a test says so, and lies when asked to.
+// A vhost-user back end in the same thread as its front end: listens at a unix path, answers when step() is called,
+// serves rings when a test says so, and lies when asked to.
 //
 //   FakeBackEnd back_end;
 //   ... the front end connects to back_end.address() ...
@@ -79,8 +79,12 @@ class FakeBackEnd {
   SocketAddress address() const { return {.path = folder_ + "/socket", .host = {}}; }
 
   // --- what it is; to be changed before it is asked
-  uint64_t features = virtio::kFeatureVersion1 | virtio::kRingFeatures | vhost::kUserFeatureProtocol;
-  uint64_t protocol = vhost::kUserProtocolMq | vhost::kUserProtocolReplyAck | vhost::kUserProtocolConfig;
+  static constexpr uint64_t kAllFeatures =
+      virtio::kFeatureVersion1 | virtio::kRingFeatures | vhost::kUserFeatureProtocol;
+  static constexpr uint64_t kAllProtocol =
+      vhost::kUserProtocolMq | vhost::kUserProtocolReplyAck | vhost::kUserProtocolConfig;
+  uint64_t features = kAllFeatures;
+  uint64_t protocol = kAllProtocol;
   uint64_t queue_count = 2;
   std::vector<std::byte> config = std::vector<std::byte>(64);
   // What it says instead of the truth; nullopt: the truth. An empty answer: nothing at all.
@@ -180,9 +184,9 @@ class FakeBackEnd {
     return raw(request, vhost::kUserVersion | vhost::kUserReply, bytes_of(payload));
   }
   static Answer raw(vhost::UserRequest request, uint32_t flags, const std::vector<std::byte>& payload) {
-    Answer made{.bytes = bytes_of(vhost::UserHeader{.request = std::to_underlying(request),
-                                                    .flags = flags,
-                                                    .size = static_cast<uint32_t>(payload.size())})};
+    Answer made{
+        .bytes = bytes_of(vhost::UserHeader{
+            .request = std::to_underlying(request), .flags = flags, .size = static_cast<uint32_t>(payload.size())})};
     made.bytes.insert(made.bytes.end(), payload.begin(), payload.end());
     return made;
   }

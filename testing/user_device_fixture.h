@@ -85,10 +85,9 @@ struct UserDeviceFixture {
   }
   void start_queue(size_t index, std::optional<virtio::Queue> queue = std::nullopt) {
     if (!queue) queue.emplace(*virtio::Queue::create(ram.memory(), drivers[index].config()));
-    const Result<> started = device->start_queue(index, {.queue = *std::move(queue),
-                                                         .interrupt = interrupts[index],
-                                                         .doorbell = doorbells[index],
-                                                         .loop = *loop});
+    const Result<> started = device->start_queue(
+        index,
+        {.queue = *std::move(queue), .interrupt = interrupts[index], .doorbell = doorbells[index], .loop = *loop});
     STRATO_ASSERT(started.has_value());
   }
   void start() {

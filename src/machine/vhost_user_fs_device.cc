@@ -33,17 +33,17 @@ class VhostUserFsPlan final : public VirtioDevicePlan {
                                                const std::vector<std::byte>* /*state*/) override {
     STRATO_ASSERT(host.io_threads != nullptr);
     EventLoop* loop = STRATO_TRY(host.io_threads->loop(config_.common.iothread));
-    vhost::UserDevice::Args args{.name = config_.common.id,
-                                 .driver = std::string(VhostUserFsConfig::kType),
-                                 .type = virtio::DeviceType::Fs,
-                                 .config = vhost::fs_config(options()),
-                                 .queue_sizes = std::vector<uint16_t>(size_t{1} + config_.request_queues,
-                                                                      config_.queue_size),
-                                 .end_request = vhost::end_fuse_request,
-                                 .address = address(),
-                                 .retry_ns = socket_.reconnect_s * kNsPerSecond,
-                                 .needs = vhost::fs_needs(options()),
-                                 .loop = *loop};
+    vhost::UserDevice::Args args{
+        .name = config_.common.id,
+        .driver = std::string(VhostUserFsConfig::kType),
+        .type = virtio::DeviceType::Fs,
+        .config = vhost::fs_config(options()),
+        .queue_sizes = std::vector<uint16_t>(size_t{1} + config_.request_queues, config_.queue_size),
+        .end_request = vhost::end_fuse_request,
+        .address = address(),
+        .retry_ns = socket_.reconnect_s * kNsPerSecond,
+        .needs = vhost::fs_needs(options()),
+        .loop = *loop};
     return std::make_unique<vhost::UserDevice>(std::move(args), *std::move(connection_));
   }
 

@@ -1,5 +1,6 @@
-// A back end that says anything, at any time, and dies and comes back; a driver that asks meanwhile, stops its queues and
-// resets. Whatever happens: each request ends once, with no more bytes than it has room for; at last a good back end serves a good driver.
+// A back end that says anything, at any time, and dies and comes back; a driver that asks meanwhile, stops its queues
+// and resets. Whatever happens: each request ends once, with no more bytes than it has room for; at last a good back
+// end serves a good driver.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <signal.h>
@@ -66,11 +67,10 @@ class Session : private UserDeviceFixture {
   }
 
   void honest() {
-    const FakeBackEnd fresh;
     back_end.lie = {};
-    back_end.features = fresh.features;
-    back_end.protocol = fresh.protocol;
-    back_end.queue_count = fresh.queue_count;
+    back_end.features = FakeBackEnd::kAllFeatures;
+    back_end.protocol = FakeBackEnd::kAllProtocol;
+    back_end.queue_count = kQueues;
   }
 
   void lie() {

@@ -190,9 +190,9 @@ bool UserChannel::check_header() {
   if (header.request.get() != std::to_underlying(first.message.request) ||
       (flags & (kUserVersionMask | kUserReply)) != (kUserVersion | kUserReply) ||
       header.size.get() != first.answer_bytes) {
-    fail(Error::invalid(fmt::format(
-        "answer {} with flags {:#x} of {} bytes to request {}, which has one of {} bytes", header.request.get(), flags,
-        header.size.get(), std::to_underlying(first.message.request), first.answer_bytes)));
+    fail(Error::invalid(fmt::format("answer {} with flags {:#x} of {} bytes to request {}, which has one of {} bytes",
+                                    header.request.get(), flags, header.size.get(),
+                                    std::to_underlying(first.message.request), first.answer_bytes)));
     return false;
   }
   awaited_ = sizeof(UserHeader) + first.answer_bytes;
@@ -209,8 +209,7 @@ void UserChannel::answered() {
     awaited_ = sizeof(UserHeader);
   }
   if (first.confirmation && from_bytes<le64>(payload).get() != 0) {
-    return fail(Error::unsupported(
-        fmt::format("it refuses request {}", std::to_underlying(first.message.request))));
+    return fail(Error::unsupported(fmt::format("it refuses request {}", std::to_underlying(first.message.request))));
   }
   pending_.pop_front();
   under_way_ = false;

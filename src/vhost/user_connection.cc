@@ -63,7 +63,8 @@ void UserHandshake::ask_queues(bool multi_queue, bool config) {
   if (!multi_queue) return ask_config(config);
   ask_number(UserRequest::GetQueueNum, [this, config](uint64_t queues) {
     if (queues > kMostQueues) return refuse(fmt::format("it says that it has {} queues", queues));
-    if (queues < needs_.queues) return refuse(fmt::format("it has {} queues, and {} are needed", queues, needs_.queues));
+    if (queues < needs_.queues)
+      return refuse(fmt::format("it has {} queues, and {} are needed", queues, needs_.queues));
     ask_config(config);
   });
 }

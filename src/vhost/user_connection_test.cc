@@ -37,7 +37,8 @@ class UserConnectionTest : public ::testing::Test, protected UserDeviceFixture {
 
 TEST_F(UserConnectionTest, KnowsWhatTheBackEndOffers) {
   back_end.config[3] = std::byte{42};
-  const Result<UserConnection> connection = handshake({.features = virtio::kFeatureVersion1, .queues = 2, .config_bytes = 8});
+  const Result<UserConnection> connection =
+      handshake({.features = virtio::kFeatureVersion1, .queues = 2, .config_bytes = 8});
   ASSERT_TRUE(connection.has_value());
   EXPECT_EQ(connection->features, back_end.features);
   EXPECT_TRUE(connection->confirms);
@@ -181,7 +182,8 @@ TEST(ConnectToBackEndTest, WaitsForTheWholeExchange) {
 
 TEST(ConnectToBackEndTest, NobodyThereIsAnErrorThatNamesTheSocket) {
   const MonotonicClock clock;
-  const Result<UserConnection> connection = connect_to_back_end({.path = "/nowhere/fs.sock", .host = {}}, "fs0", {}, clock);
+  const Result<UserConnection> connection =
+      connect_to_back_end({.path = "/nowhere/fs.sock", .host = {}}, "fs0", {}, clock);
   ASSERT_FALSE(connection.has_value());
   EXPECT_THAT(connection.error().text(), HasSubstr("/nowhere/fs.sock"));
 }

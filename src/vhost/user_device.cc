@@ -18,9 +18,7 @@ constexpr int kEndsPerRound = 256;
 }  // namespace
 
 UserDevice::UserDevice(Args args, UserConnection connection)
-    : args_(std::move(args)),
-      config_(args_.config.size()),
-      queues_(args_.queue_sizes.size()) {
+    : args_(std::move(args)), config_(args_.config.size()), queues_(args_.queue_sizes.size()) {
   config_.store_bytes(0, args_.config);
   args_.loop.post(alive_.token(), [this, connection = std::move(connection)]() mutable {
     retry_.emplace(args_.loop, [this] { try_to_connect(); });
@@ -136,8 +134,8 @@ void UserDevice::try_to_connect() {
         const std::unique_ptr<UserHandshake> ended = std::move(handshake_);
         // A driver goes on with the features that it has.
         if (result && (driver_features_ & ~result->features) != 0) {
-          result = std::unexpected(Error::unsupported(fmt::format(
-              "it lacks features {:#x}, which the driver uses", driver_features_ & ~result->features)));
+          result = std::unexpected(Error::unsupported(
+              fmt::format("it lacks features {:#x}, which the driver uses", driver_features_ & ~result->features)));
         }
         if (!result) {
           log_guest(LogLevel::Error, "{}: the back end at {}: {}", args_.name, args_.address.to_string(),
@@ -189,16 +187,14 @@ void UserDevice::start_ring(size_t index) {
   if (!features_told_) link_->set_features(driver_features_);
   features_told_ = true;
   if (Result<> made = make_ring(index); !made) return link_->fail(std::move(made).error());
-  link_->start_ring({.index = index,
-                     .places = UserRing::places(*rings_, index),
-                     .kick = queue.kick->fd(),
-                     .call = queue.call->fd()},
-                    [this, index] {
-                      // It may be asked to stop already.
-                      if (queues_[index]->state != RingState::Starting) return;
-                      queues_[index]->state = RingState::Live;
-                      serve(index);
-                    });
+  link_->start_ring(
+      {.index = index, .places = UserRing::places(*rings_, index), .kick = queue.kick->fd(), .call = queue.call->fd()},
+      [this, index] {
+        // It may be asked to stop already.
+        if (queues_[index]->state != RingState::Starting) return;
+        queues_[index]->state = RingState::Live;
+        serve(index);
+      });
 }
 
 void UserDevice::end_queue(size_t index, virtio::ReturnQueue done) {
@@ -247,8 +243,7 @@ bool UserDevice::to_pieces(const DmaLease& lease, bool writable) {
   for (const iovec& piece : lease.iovecs()) {
     const std::optional<uint64_t> address = memory_->guest_address(piece);
     if (!address) return false;
-    pieces_.push_back(
-        {.guest_address = *address, .bytes = static_cast<uint32_t>(piece.iov_len), .writable = writable});
+    pieces_.push_back({.guest_address = *address, .bytes = static_cast<uint32_t>(piece.iov_len), .writable = writable});
   }
   return true;
 }

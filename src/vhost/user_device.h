@@ -123,14 +123,14 @@ class UserDevice final : public virtio::Device {
   // The rest belongs to the loop.
   std::unique_ptr<UserHandshake> handshake_;
   std::unique_ptr<UserLink> link_;
-  std::shared_ptr<const MappedRegion> rings_;          // of the link
-  std::shared_ptr<const GuestMemory> rings_memory_;    // that region alone
-  std::shared_ptr<const UserMemoryTable> memory_;      // what the back end was told; null: nothing yet
+  std::shared_ptr<const MappedRegion> rings_;        // of the link
+  std::shared_ptr<const GuestMemory> rings_memory_;  // that region alone
+  std::shared_ptr<const UserMemoryTable> memory_;    // what the back end was told; null: nothing yet
   uint64_t driver_features_ = 0;
   bool features_told_ = false;
   std::vector<std::unique_ptr<Queue>> queues_;  // null: not started
   std::vector<UserRing::Piece> pieces_;         // of the request that is being relayed
-  std::optional<Timer> retry_{};  // from the first moment on the loop
+  std::optional<Timer> retry_{};                // from the first moment on the loop
   Lifetime alive_;
 };
 

@@ -19,8 +19,7 @@ void UserLink::set_features(uint64_t features) {
 }
 
 void UserLink::set_memory(std::shared_ptr<const UserMemoryTable> table) {
-  UserChannel::Message message{
-      .request = UserRequest::SetMemTable, .payload = table->payload(), .fds = table->fds()};
+  UserChannel::Message message{.request = UserRequest::SetMemTable, .payload = table->payload(), .fds = table->fds()};
   channel_.tell(std::move(message), [table = std::move(table)] {});
 }
 

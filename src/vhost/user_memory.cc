@@ -13,8 +13,9 @@ Result<UserMemoryTable> UserMemoryTable::create(std::shared_ptr<const GuestMemor
   for (const std::shared_ptr<const MappedRegion>& region : table.memory_->regions()) {
     if (region->kind() != RegionKind::Ram) continue;
     if (!region->shared() || region->fd() < 0) {
-      return std::unexpected(Error::unsupported(fmt::format(
-          "the back end cannot map guest memory '{}', which is not shared: use -machine mem-share=on", region->name())));
+      return std::unexpected(Error::unsupported(
+          fmt::format("the back end cannot map guest memory '{}', which is not shared: use -machine mem-share=on",
+                      region->name())));
     }
     table.add(*region);
   }

@@ -62,9 +62,9 @@ class UserRing {
   RingView descriptors_;
   RingView available_;
   RingView used_;
-  std::vector<uint16_t> free_;                       // the last one is taken first
-  std::array<uint16_t, kSize> chain_lengths_{};      // by head; 0: not under way
-  std::array<uint16_t, kSize> next_{};               // what we wrote: the back end could change it in the ring
+  std::vector<uint16_t> free_;                   // the last one is taken first
+  std::array<uint16_t, kSize> chain_lengths_{};  // by head; 0: not under way
+  std::array<uint16_t, kSize> next_{};           // what we wrote: the back end could change it in the ring
   uint16_t next_available_ = 0;
   uint16_t next_used_ = 0;
   size_t count_under_way_ = 0;
