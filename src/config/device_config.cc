@@ -139,6 +139,10 @@ Result<> check(const VirtioNetConfig& net) {
   return std::unexpected(Error::invalid("iothread= and rx-iothread=, tx-iothread= exclude each other"));
 }
 
+Result<> check(const VhostUserFsConfig& fs) {
+  return check_power_of_two("queue-size", fs.queue_size);
+}
+
 template <class Any, class Config>
 Result<Any> parse_as(const ObjectOptions& options, const ObjectTable& table) {
   Config config;

@@ -155,12 +155,23 @@ struct VirtioNetConfig {
   bool operator==(const VirtioNetConfig&) const = default;
 };
 
+// -device vhost-user-fs-device: a directory that another process serves.
+struct VhostUserFsConfig {
+  static constexpr std::string_view kType = "vhost-user-fs-device";
+  VirtioDeviceConfig common{};
+  std::string chardev{};  // the id of a -chardev socket, where that process listens
+  std::string tag{};      // by which the guest mounts it
+  uint16_t queue_size = 128;
+  uint16_t request_queues = 1;
+  bool operator==(const VhostUserFsConfig&) const = default;
+};
+
 // The ids of the IothreadConfigs that serve the queues of a device in turn; one empty id: the default I/O loop.
 std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig,
-                                  VirtioBlkConfig, VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig>;
+                                  VirtioBlkConfig, VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig, VhostUserFsConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.

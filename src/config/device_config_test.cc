@@ -103,6 +103,16 @@ TEST(DeviceConfigTest, AVsockDeviceHasAContextIdAndAPath) {
   EXPECT_NE(failure("virtio-vsock-device,id=v,guest-cid=3,path=" + fits + "p").find("path="), std::string::npos);
 }
 
+TEST(DeviceConfigTest, ASharedDirectoryHasATagAndAChardev) {
+  EXPECT_EQ(std::get<VhostUserFsConfig>(*device("vhost-user-fs-device,chardev=virtio_fs,tag=kataShared,id=virtio-fs0")),
+            (VhostUserFsConfig{.common = {.id = "virtio-fs0"}, .chardev = "virtio_fs", .tag = "kataShared"}));
+  const VhostUserFsConfig whole = std::get<VhostUserFsConfig>(
+      *device("vhost-user-fs-device,chardev=c,tag=t,id=f,queue-size=1024,num-request-queues=4"));
+  EXPECT_EQ(whole.queue_size, 1024U);
+  EXPECT_EQ(whole.request_queues, 4U);
+  EXPECT_EQ(failure("vhost-user-fs-device,id=f,chardev=c,tag=" + std::string(35, 't')), "accepted");
+}
+
 struct BadRow {
   std::string_view text;
   std::string_view message;
@@ -132,6 +142,12 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
       {"virtio-blk-device,drive=f,id=d,logical_block_size=4096,physical_block_size=512",
        "physical_block_size=512: less than logical_block_size=4096"},
       {"virtio-blk-device,drive=f,id=d,addr=0x1", "unknown property 'addr'"},
+      {"vhost-user-fs-device,id=f,chardev=c", "needs tag= (name by which the guest mounts it"},
+      {"vhost-user-fs-device,id=f,tag=t", "needs chardev="},
+      {"vhost-user-fs-device,id=f,chardev=c,tag=ttttttttttttttttttttttttttttttttttt3", "tag="},
+      {"vhost-user-fs-device,id=f,chardev=c,tag=t,queue-size=100", "queue-size=100: must be a power of two"},
+      {"vhost-user-fs-device,id=f,chardev=c,tag=t,queue-size=2048", "queue-size=2048: must be 16..1024"},
+      {"vhost-user-fs-device,id=f,chardev=c,tag=t,num-request-queues=0", "num-request-queues=0: must be 1..64"},
       {"virtio-vsock-device,id=v,guest-cid=3", "needs path= (unix socket for host programs"},
       {"virtio-vsock-device,id=v,path=v", "needs guest-cid= (context id of the guest)"},
       {"virtio-vsock-device,id=v,path=,guest-cid=3", "path="},

@@ -153,6 +153,16 @@ inline constexpr auto kVirtioNetProperties = virtio_properties<&VirtioNetConfig:
     text<&VirtioNetConfig::tx_throttle_group>("tx-throttle-group", "the same, for frames of the guest", kMaxIdLength),
 });
 
+inline constexpr uint64_t kMaxFsTagLength = 35;
+inline constexpr auto kVhostUserFsProperties = virtio_properties<&VhostUserFsConfig::common>({
+    text<&VhostUserFsConfig::chardev>("chardev", "id of a -chardev socket, where virtiofsd listens", kMaxIdLength)
+        .mandatory(),
+    text<&VhostUserFsConfig::tag>("tag", "name by which the guest mounts it", kMaxFsTagLength).mandatory(),
+    integer<&VhostUserFsConfig::queue_size>("queue-size", "elements of a queue, a power of two", 16, 1024)
+        .defaults("128"),
+    integer<&VhostUserFsConfig::request_queues>("num-request-queues", "queues for requests", 1, 64).defaults("1"),
+});
+
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},
     {.type = "virtio-serial-device", .help = "consoles and serial ports", .properties = kVirtioSerialProperties},
@@ -162,6 +172,7 @@ inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-vsock-device", .help = "sockets to and from the host", .properties = kVirtioVsockProperties},
     {.type = "vhost-vsock-device", .help = "the same by the host's kernel", .properties = kVhostVsockProperties},
     {.type = "virtio-net-device", .help = "network interface", .properties = kVirtioNetProperties},
+    {.type = VhostUserFsConfig::kType, .help = "directory of the host", .properties = kVhostUserFsProperties},
 };
 
 }  // namespace strato

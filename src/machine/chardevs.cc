@@ -39,7 +39,34 @@ Result<std::unique_ptr<Chardev>> open_backend(EventLoop& loop, const ChardevConf
   std::unreachable();
 }
 
+// Who else has the chardev; empty: nobody.
+std::string other_user(const VmConfig& config, const std::string& id, const std::string& device_id) {
+  if (config.serial == id) return "-serial";
+  for (const QmpConfig& qmp : config.qmp) {
+    if (qmp.chardev == id) return "-mon";
+  }
+  for (const ObjectOptions& device : config.devices) {
+    if (device.value_of("id") == device_id) break;
+    if (device.value_of("chardev") == id) return fmt::format("-device {}", device.value_of("id"));
+  }
+  return {};
+}
+
 }  // namespace
+
+Result<const ChardevConfig*> find_own_chardev(const VmConfig& config, const std::string& id,
+                                              const std::string& device_id) {
+  const ChardevConfig* chardev = find_chardev(config, id);
+  if (chardev == nullptr) {
+    return std::unexpected(Error::invalid(fmt::format(
+        "chardev={0}: no -chardev has id={0}: add one, for example -chardev socket,id={0},path=/run/{0},server,nowait",
+        id)));
+  }
+  const std::string user = other_user(config, id, device_id);
+  if (user.empty()) return chardev;
+  return std::unexpected(
+      Error::invalid(fmt::format("chardev={}: {} uses it already: give each its own -chardev", id, user)));
+}
 
 Result<Chardev*> Chardevs::open(const std::string& id) {
   if (const auto found = opened_.find(id); found != opened_.end()) return found->second.get();

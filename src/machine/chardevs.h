@@ -28,4 +28,8 @@ class Chardevs {
   std::map<std::string, std::unique_ptr<Chardev>> opened_;
 };
 
+// The chardev of a device that has it for itself: refused when there is none of that id, or it has another user.
+Result<const ChardevConfig*> find_own_chardev(const VmConfig& config, const std::string& id,
+                                              const std::string& device_id);
+
 }  // namespace strato

@@ -25,31 +25,6 @@ bool is_port(const ObjectOptions& device) {
   return device.type == "virtconsole" || device.type == "virtserialport";
 }
 
-// Who else has the chardev; empty: nobody.
-std::string other_user(const VmConfig& config, const SerialPortConfig& port) {
-  if (config.serial == port.chardev) return "-serial";
-  for (const QmpConfig& qmp : config.qmp) {
-    if (qmp.chardev == port.chardev) return "-mon";
-  }
-  for (const ObjectOptions& device : config.devices) {
-    if (device.value_of("id") == port.id) break;
-    if (device.value_of("chardev") == port.chardev) return fmt::format("-device {}", device.value_of("id"));
-  }
-  return {};
-}
-
-Result<> check_chardev(const VmConfig& config, const SerialPortConfig& port) {
-  if (find_chardev(config, port.chardev) == nullptr) {
-    return std::unexpected(Error::invalid(fmt::format(
-        "chardev={0}: no -chardev has id={0}: add one, for example -chardev socket,id={0},path=/run/{0},server,nowait",
-        port.chardev)));
-  }
-  const std::string user = other_user(config, port);
-  if (user.empty()) return {};
-  return std::unexpected(
-      Error::invalid(fmt::format("chardev={}: {} uses it already: give each its own -chardev", port.chardev, user)));
-}
-
 // Also for those ports of the list that come later and say theirs.
 bool number_taken(const std::vector<PlannedPort>& ports, uint32_t number) {
   return std::ranges::any_of(ports, [number](const PlannedPort& port) { return port.config.nr == number; });
@@ -138,7 +113,7 @@ class ConsolePlan final : public VirtioDevicePlan {
 };
 
 Result<std::unique_ptr<VirtioDevicePlan>> plan_port(const SerialPortConfig& port, const DevicePlanContext& context) {
-  STRATO_TRY(check_chardev(context.config, port));
+  STRATO_TRY(find_own_chardev(context.config, port.chardev, port.id));
   for (const ObjectOptions& device : context.config.devices) {
     if (device.type == kSerialDevice) return nullptr;
     if (device.value_of("id") == port.id) break;

@@ -25,6 +25,7 @@ namespace strato {
 
 class BlockNodes;
 class NetNodes;
+class IoThreads;
 
 // What the making of a device may use; it outlives the device.
 struct DeviceHost {
@@ -39,6 +40,7 @@ struct DeviceHost {
   std::function<void(const BlockError&)> on_block_error;
   // The peer of a stream netdev has gone. Control loop.
   std::function<void(const std::string& netdev)> on_net_disconnect;
+  IoThreads* io_threads = nullptr;  // once devices are made
 };
 
 // The three steps of a start, in this order: planned (pure, by a plan_device()), its back end opened, the device made.

@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "arch/platform.h"
+#include "machine/vhost_user_fs_device.h"
 #include "machine/virtio_block_device.h"
 #include "machine/virtio_console_device.h"
 #include "machine/virtio_net_device.h"

@@ -59,6 +59,31 @@ TEST(VirtioMmioPlanTest, AMachineHasOneVsockDevice) {
   EXPECT_EQ(plan(config, true).error().text(), "-device w: there can be one device for vsock only, and 'v' is it");
 }
 
+std::string failure_of_fs(bool shared, const ChardevConfig& chardev, std::string_view second = {}) {
+  VmConfig config;
+  config.machine.mem_share = shared;
+  config.chardevs.push_back(chardev);
+  config.devices.push_back(options("vhost-user-fs-device,chardev=c,tag=t,id=f"));
+  if (!second.empty()) config.devices.push_back(options(second));
+  const Result<std::vector<VirtioMmioPlan>> plans = plan(config, true);
+  return plans ? "accepted" : plans.error().text();
+}
+
+TEST(VirtioMmioPlanTest, ASharedDirectoryNeedsSharedMemoryAndAUnixSocketOfItsOwn) {
+  const ChardevConfig socket{
+      .id = "c", .kind = ChardevKind::Socket, .socket = {.path = "/run/fs", .server = true, .nowait = true}};
+  EXPECT_EQ(failure_of_fs(true, socket), "accepted");
+  EXPECT_EQ(failure_of_fs(false, socket),
+            "-device f: guest memory must be shared, for the back end to map it: add mem-share=on to -machine");
+  const std::string unfit = "must be a socket with path=: the back end gets descriptors through it";
+  EXPECT_EQ(failure_of_fs(true, {.id = "c", .kind = ChardevKind::Pty}), "-device f: chardev=c: " + unfit);
+  EXPECT_EQ(failure_of_fs(true, {.id = "c", .kind = ChardevKind::Socket, .socket = {.host = "::1", .port = 1}}),
+            "-device f: chardev=c: " + unfit);
+  EXPECT_EQ(failure_of_fs(true, {.id = "other"}).find("-device f: chardev=c: no -chardev has id=c"), 0U);
+  EXPECT_EQ(failure_of_fs(true, socket, "vhost-user-fs-device,chardev=c,tag=u,id=g"),
+            "-device g: chardev=c: -device f uses it already: give each its own -chardev");
+}
+
 TEST(VirtioMmioPlanTest, APlaceInTheBootOrderIsTakenOnce) {
   EXPECT_TRUE(plan(with_disks("a,bootindex=1", "b,bootindex=2"), true).has_value());
   EXPECT_EQ(plan(with_disks("a,bootindex=1", "b,bootindex=0x1"), true).error().text(),
