@@ -70,6 +70,7 @@ struct MachineMap {
   std::optional<SecondIoapic> second_ioapic;
   Region event_device;  // MMIO page of the event device (GED), reserved
   uint32_t event_device_gsi = 0;
+  Region vm_generation;  // memory of vmgenid: one page of any host
   std::span<const BoardDevice> board;
   // Whether a guest that is started without firmware can use ACPI; else it gets a device tree.
   bool acpi = false;

@@ -69,11 +69,22 @@ Term virtio_mmio(const VirtioMmioWindow& window, uint32_t gsi) {
                      });
 }
 
+// §5.6.9: tells `object`, when its bit was in the register.
+Term tell(uint32_t event, std::string_view object) {
+  constexpr uint64_t kChanged = 0x80;
+  return aml::if_true(aml::bit_and(aml::local(0), aml::integer(event)),
+                      {aml::notify(aml::path(object), aml::integer(kChanged))});
+}
+
 // Hardware-reduced ACPI has no fixed power button (§4.8.2.2): the event device tells of one that is a device.
-Term event_device(const EventDevice& ged, uint32_t gsi) {
+Term event_device(const EventDevice& ged, uint32_t gsi, bool vm_generation) {
   constexpr uint64_t kRegisterBytes = 4;
-  constexpr uint64_t kPowerDown = 1;
-  constexpr uint64_t kPressed = 0x80;
+  Terms events{
+      // The read clears the register: once.
+      aml::store(aml::path("ESEL"), aml::local(0)),
+      tell(EventDevice::kPowerButton, "PWRB"),
+  };
+  if (vm_generation) events.push_back(tell(EventDevice::kVmGeneration, "VGEN"));
   constexpr aml::FieldUnit kUnits[] = {{"ESEL", 32}};
   return aml::device("GED", {
                                 aml::name("_HID", aml::string("ACPI0013")),
@@ -82,13 +93,7 @@ Term event_device(const EventDevice& ged, uint32_t gsi) {
                                 aml::operation_region("EREG", aml::RegionSpace::SystemMemory, ged.base, kRegisterBytes),
                                 aml::field("EREG", aml::FieldAccess::Dword, aml::FieldLock::No,
                                            aml::FieldUpdate::WriteAsZeros, kUnits),
-                                aml::method("_EVT", 1, aml::Serialize::Yes,
-                                            {
-                                                // The read clears the register: once.
-                                                aml::store(aml::path("ESEL"), aml::local(0)),
-                                                aml::if_true(aml::bit_and(aml::local(0), aml::integer(kPowerDown)),
-                                                             {aml::notify(aml::path("PWRB"), aml::integer(kPressed))}),
-                                            }),
+                                aml::method("_EVT", 1, aml::Serialize::Yes, events),
                             });
 }
 
@@ -97,6 +102,20 @@ Term power_button() {
                                  aml::name("_HID", aml::eisa_id("PNP0C0C")),
                                  aml::name("_UID", aml::integer(0)),
                              });
+}
+
+// Microsoft's specification of 2012 wants the _CID; kernels match it as they spell it themselves.
+Term vm_generation(const VmGeneration& generation) {
+  constexpr uint64_t kLow = 0xffff'ffff;
+  return aml::device("VGEN",
+                     {
+                         aml::name("_HID", aml::string("STRA0001")),
+                         aml::name("_CID", aml::package({aml::string("VM_Gen_Counter"), aml::string("VM_GEN_COUNTER"),
+                                                         aml::string("VMGENCTR")})),
+                         aml::name("_DDN", aml::string("VM_Gen_Counter")),
+                         aml::name("ADDR", aml::package({aml::integer(generation.address & kLow),
+                                                         aml::integer(generation.address >> 32)})),
+                     });
 }
 
 }  // namespace
@@ -116,7 +135,9 @@ aml::Terms build_dsdt(const PlatformTables& platform) {
   }
   if (platform.event_device) {
     devices.push_back(power_button());
-    devices.push_back(event_device(*platform.event_device, acpi_gsi(platform, platform.event_device->gsi)));
+    if (platform.vm_generation) devices.push_back(vm_generation(*platform.vm_generation));
+    devices.push_back(event_device(*platform.event_device, acpi_gsi(platform, platform.event_device->gsi),
+                                   platform.vm_generation.has_value()));
   }
   if (platform.arm) return {aml::scope("_SB", devices)};  // PSCI powers off
   // §7.4.2: SLP_TYP values of the soft-off state.

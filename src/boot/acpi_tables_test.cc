@@ -113,6 +113,7 @@ PlatformTables largest_platform() {
     platform.virtio_mmio.push_back({.base = 0xf010'0000 + i * 0x200, .gsi = 5 + i % 40, .uid = i});
   }
   platform.event_device = EventDevice{.base = 0xf000'0000, .gsi = 7};
+  platform.vm_generation = VmGeneration{.address = 0x12'f001'0000};
   return platform;
 }
 
@@ -127,12 +128,32 @@ TEST(AcpiTablesTest, TablesOf254ProcessorsAnd1000DevicesFitTheirArea) {
   EXPECT_LE(end, x86::kAcpiEnd);
 }
 
+TEST(AcpiTablesTest, ANumberOfTheGenerationIsFoundByItsNameAndAddressAndOnlyWhereItIs) {
+  PlatformTables platform = small_platform();
+  platform.event_device = EventDevice{.base = 0xf000'0000, .gsi = 7};
+  const auto dsdt = [&platform] {
+    const Bytes bytes = find(build(platform), "DSDT").bytes;
+    return text_at(bytes, 0, bytes.size());
+  };
+  EXPECT_EQ(dsdt().find("VM_Gen_Counter"), std::string::npos);
+  EXPECT_EQ(dsdt().find("VGEN"), std::string::npos);
+  platform.vm_generation = VmGeneration{.address = 0x12'f001'0000};
+  const std::string text = dsdt();
+  EXPECT_NE(text.find("VM_Gen_Counter"), std::string::npos);
+  const size_t address = text.find("ADDR");
+  ASSERT_NE(address, std::string::npos);
+  // A package of two: a DWord and a byte.
+  EXPECT_EQ(text.substr(address + 4, 9), std::string("\x12\x09\x02\x0c\x00\x00\x01\xf0\x0a", 9));
+  EXPECT_NE(text.rfind("VGEN"), text.find("VGEN"));  // the event device tells it
+}
+
 // For tests/boot/test_acpi_tables.py, which has iasl read them.
 TEST(AcpiTablesTest, DumpForIaslWhenAsked) {
   const char* directory = std::getenv("STRATO_DUMP_ACPI");
   if (directory == nullptr) GTEST_SKIP() << "STRATO_DUMP_ACPI is not set";
   PlatformTables with_events = small_platform();
   with_events.event_device = EventDevice{.base = 0xf000'0000, .gsi = 7};
+  with_events.vm_generation = VmGeneration{.address = 0xf001'0000};
   PlatformTables arm_with_events = arm_platform();
   arm_with_events.event_device = EventDevice{.base = 0x908'0000, .gsi = 9};
   const std::pair<const char*, PlatformTables> platforms[] = {

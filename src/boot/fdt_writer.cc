@@ -289,6 +289,16 @@ void add_virtio_mmio(Tree& tree, std::span<const VirtioMmioWindow> windows) {
   }
 }
 
+// microsoft,vmgenid.yaml.
+void add_vm_generation(Tree& tree, const VmGeneration& generation) {
+  constexpr uint64_t kIdBytes = 16;
+  tree.begin(at("vmgenid", generation.address));
+  tree.text("compatible", "microsoft,vmgenid");
+  tree.reg({.base = generation.address, .size_bytes = kIdBytes});
+  tree.cells("interrupts", {kSpi, generation.gsi, kEdgeRising});
+  tree.end();
+}
+
 }  // namespace
 
 Result<Bytes> build_fdt(const PlatformTables& platform, const FdtBoot& boot) {
@@ -307,6 +317,7 @@ Result<Bytes> build_fdt(const PlatformTables& platform, const FdtBoot& boot) {
   add_gic(tree, platform.arm->gic);
   add_prime_cells(tree, platform);
   add_virtio_mmio(tree, platform.virtio_mmio);
+  if (platform.vm_generation) add_vm_generation(tree, *platform.vm_generation);
   tree.end();
   std::optional<Bytes> fdt = std::move(tree).finish();
   if (!fdt) {

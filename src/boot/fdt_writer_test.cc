@@ -75,6 +75,16 @@ class ReadTree {
 
 using namespace std::string_literals;
 
+TEST(FdtWriterTest, ANumberOfTheGenerationHasItsPlaceAndInterruptWhereItIs) {
+  PlatformTables platform = arm_platform();
+  EXPECT_FALSE(ReadTree(platform).has("/vmgenid@9090000"));
+  platform.vm_generation = VmGeneration{.address = 0x909'0000, .gsi = 0};
+  const ReadTree tree(platform);
+  EXPECT_EQ(tree.text("/vmgenid@9090000", "compatible"), std::string("microsoft,vmgenid\0", 18));
+  EXPECT_THAT(tree.cells("/vmgenid@9090000", "reg"), ElementsAre(0U, 0x909'0000U, 0U, 16U));
+  EXPECT_THAT(tree.cells("/vmgenid@9090000", "interrupts"), ElementsAre(0U, 0U, 1U));
+}
+
 TEST(FdtWriterTest, RootNamesTheMachineAndItsInterruptController) {
   const ReadTree tree(arm_platform());
   EXPECT_EQ(tree.text("/", "compatible"), "linux,dummy-virt\0"s);

@@ -63,8 +63,16 @@ struct PowerPorts {
 
 // Generic event device (ACPI0013): `base` is a 32-bit register whose read returns and clears the pending events.
 struct EventDevice {
+  static constexpr uint32_t kPowerButton = 1 << 0;
+  static constexpr uint32_t kVmGeneration = 1 << 1;
   uint64_t base = 0;
   uint32_t gsi = 0;
+};
+
+// A number of 16 bytes in memory that is no RAM to the guest. With ACPI the event device tells of its changes.
+struct VmGeneration {
+  uint64_t address = 0;
+  uint32_t gsi = 0;  // device tree: edge triggered
 };
 
 struct AddressRange {
@@ -98,9 +106,10 @@ struct PlatformTables {
   std::optional<ArmPlatform> arm;  // else a PC
   PowerPorts power;
   std::optional<EventDevice> event_device;  // described only when present
-  bool acpi = true;                         // write the ACPI tables (-machine acpi=)
-  bool mp_table = true;                     // write the MP table
-  bool virtio_cmdline = true;               // append virtio_mmio.device= arguments (-machine virtio-cmdline=)
+  std::optional<VmGeneration> vm_generation{};
+  bool acpi = true;            // write the ACPI tables (-machine acpi=)
+  bool mp_table = true;        // write the MP table
+  bool virtio_cmdline = true;  // append virtio_mmio.device= arguments (-machine virtio-cmdline=)
 };
 
 }  // namespace strato::boot

@@ -87,6 +87,10 @@ void check_tables(const strato::VmConfig& config) {
     return;
   }
   for (const strato::BackendConfig& backend : *backends) {
+    if (const auto* memory = strato::as_memory(backend)) {
+      STRATO_ASSERT(memory->size_bytes >= strato::kMinMemoryBytes && memory->size_bytes <= strato::kMaxMemoryBytes);
+      STRATO_ASSERT(memory->host_nodes.empty() || strato::parse_host_nodes(memory->host_nodes).has_value());
+    }
     const auto* group = std::get_if<strato::ThrottleGroupConfig>(&backend);
     STRATO_ASSERT(group == nullptr || group->rates.bytes.max == 0 || group->rates.bytes.per_second != 0);
   }

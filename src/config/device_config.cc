@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 
 #include "config/device_tables.h"
 #include "config/net_config.h"
@@ -51,6 +52,35 @@ Result<> check(const RngRandomConfig&) {
 
 Result<> check(const IothreadConfig&) {
   return {};
+}
+
+Result<> check_memory(const MemoryBackendConfig& memory) {
+  if (memory.host_nodes.empty()) {
+    if (memory.policy == MemoryPolicy::Default) return {};
+    return std::unexpected(Error::invalid("policy= needs host-nodes="));
+  }
+  if (memory.policy == MemoryPolicy::Default) return std::unexpected(Error::invalid("host-nodes= needs policy="));
+  Result<std::array<uint64_t, 2>> nodes = parse_host_nodes(memory.host_nodes);
+  if (nodes) return {};
+  return std::unexpected(std::move(nodes).error().context(fmt::format("host-nodes={}", memory.host_nodes)));
+}
+
+Result<> check(const MemoryRamConfig& ram) {
+  if (ram.common.share.value_or(false)) {
+    return std::unexpected(Error::invalid("share=on: memory that others can map is a memory-backend-memfd"));
+  }
+  return check_memory(ram.common);
+}
+
+Result<> check(const MemoryMemfdConfig& memfd) {
+  if (!memfd.common.share.value_or(true)) {
+    return std::unexpected(Error::invalid("share=off: memory of this process alone is a memory-backend-ram"));
+  }
+  return check_memory(memfd.common);
+}
+
+Result<> check(const MemoryFileConfig& file) {
+  return check_memory(file.common);
 }
 
 Result<> check(const ThrottleGroupConfig& group) {
@@ -143,6 +173,16 @@ Result<> check(const VhostUserFsConfig& fs) {
   return check_power_of_two("queue-size", fs.queue_size);
 }
 
+Result<> check(const VirtioBalloonConfig&) {
+  return {};
+}
+
+Result<> check(const VmGenerationConfig& generation) {
+  if (generation.guid == "auto" || parse_uuid(generation.guid)) return {};
+  return std::unexpected(Error::invalid(
+      fmt::format("guid={}: must be auto, or look like 12345678-9abc-def0-1234-56789abcdef0", generation.guid)));
+}
+
 template <class Any, class Config>
 Result<Any> parse_as(const ObjectOptions& options, const ObjectTable& table) {
   Config config;
@@ -176,6 +216,48 @@ Result<Any> parse_option(std::string_view option, std::string_view what, const O
 }
 
 }  // namespace
+
+std::optional<UuidBytes> parse_uuid(std::string_view text) {
+  constexpr size_t kLength = 36;
+  if (text.size() != kLength) return std::nullopt;
+  UuidBytes bytes{};
+  size_t at = 0;
+  for (uint8_t& byte : bytes) {
+    if (at == 8 || at == 13 || at == 18 || at == 23) {
+      if (text[at++] != '-') return std::nullopt;
+    }
+    const char* digits = text.data() + at;
+    if (std::from_chars(digits, digits + 2, byte, 16).ptr != digits + 2) return std::nullopt;
+    at += 2;
+  }
+  return bytes;
+}
+
+const MemoryBackendConfig* as_memory(const BackendConfig& backend) {
+  if (const auto* ram = std::get_if<MemoryRamConfig>(&backend)) return &ram->common;
+  if (const auto* memfd = std::get_if<MemoryMemfdConfig>(&backend)) return &memfd->common;
+  if (const auto* file = std::get_if<MemoryFileConfig>(&backend)) return &file->common;
+  return nullptr;
+}
+
+Result<std::array<uint64_t, 2>> parse_host_nodes(std::string_view text) {
+  std::array<uint64_t, 2> nodes{};
+  const char* at = text.data();
+  const char* end = at + text.size();
+  for (;;) {
+    uint32_t first = 0;
+    std::from_chars_result read = std::from_chars(at, end, first);
+    uint32_t last = first;
+    if (read.ec == std::errc{} && read.ptr != end && *read.ptr == '-') read = std::from_chars(read.ptr + 1, end, last);
+    if (read.ec != std::errc{} || first > last || last >= kMaxHostNodes) break;
+    for (uint32_t node = first; node <= last; ++node) nodes[node / 64] |= uint64_t{1} << (node % 64);
+    if (read.ptr == end) return nodes;
+    if (*read.ptr != ':') break;
+    at = read.ptr + 1;
+  }
+  return std::unexpected(
+      Error::invalid(fmt::format("must be numbers below {} and ranges, as in 0-2:4", kMaxHostNodes)));
+}
 
 Result<DeviceConfig> parse_device(const ObjectOptions& options) {
   return parse_option<DeviceConfig>("-device", "device", options, kDeviceTables);

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -63,6 +64,42 @@ struct ThrottleGroupConfig {
   IoRates rates{};
   bool operator==(const ThrottleGroupConfig&) const = default;
 };
+
+enum class MemoryPolicy : uint8_t { Default, Preferred, Bind, Interleave };
+
+// What -object memory-backend-ram, -memfd and -file have in common.
+struct MemoryBackendConfig {
+  std::string id{};
+  uint64_t size_bytes = 0;
+  std::string host_nodes{};  // "0", "0-2:4"; see parse_host_nodes()
+  MemoryPolicy policy = MemoryPolicy::Default;
+  bool dump_guest_core = true;
+  std::optional<bool> share{};  // none: files and memfds are shared
+  bool prealloc = false;
+  std::optional<uint32_t> prealloc_threads{};
+  bool huge_pages = true;  // ask for transparent ones
+  bool operator==(const MemoryBackendConfig&) const = default;
+};
+struct MemoryRamConfig {
+  static constexpr std::string_view kType = "memory-backend-ram";
+  MemoryBackendConfig common{};
+  bool operator==(const MemoryRamConfig&) const = default;
+};
+struct MemoryMemfdConfig {
+  static constexpr std::string_view kType = "memory-backend-memfd";
+  MemoryBackendConfig common{};
+  bool operator==(const MemoryMemfdConfig&) const = default;
+};
+struct MemoryFileConfig {
+  static constexpr std::string_view kType = "memory-backend-file";
+  MemoryBackendConfig common{};
+  std::string path{};
+  bool operator==(const MemoryFileConfig&) const = default;
+};
+
+inline constexpr uint32_t kMaxHostNodes = 128;
+// The nodes as bits. The error says what is wrong with the text.
+Result<std::array<uint64_t, 2>> parse_host_nodes(std::string_view text);
 
 // What every virtio device has.
 struct VirtioDeviceConfig {
@@ -166,13 +203,39 @@ struct VhostUserFsConfig {
   bool operator==(const VhostUserFsConfig&) const = default;
 };
 
+// -device virtio-balloon-device; one at most.
+struct VirtioBalloonConfig {
+  VirtioDeviceConfig common{};
+  bool deflate_on_oom = false;
+  bool free_page_reporting = false;
+  bool auto_balloon = false;     // the device chooses the size
+  uint32_t membuf_percent = 50;  // auto_balloon: of the memory that the guest does not need
+  uint32_t monitor_interval_s = 10;
+  bool operator==(const VirtioBalloonConfig&) const = default;
+};
+
+using UuidBytes = std::array<uint8_t, 16>;
+// As it is written: 12345678-9abc-def0-1234-56789abcdef0. None: it is not one.
+std::optional<UuidBytes> parse_uuid(std::string_view text);
+
+// -device vmgenid; one at most.
+struct VmGenerationConfig {
+  std::string id{};
+  std::string guid = "auto";  // or a UUID
+  bool operator==(const VmGenerationConfig&) const = default;
+};
+
 // The ids of the IothreadConfigs that serve the queues of a device in turn; one empty id: the default I/O loop.
 std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig,
-                                  VirtioBlkConfig, VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig, VhostUserFsConfig>;
-using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig>;
+                                  VirtioBlkConfig, VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig,
+                                  VhostUserFsConfig, VirtioBalloonConfig, VmGenerationConfig>;
+using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig, MemoryRamConfig,
+                                   MemoryMemfdConfig, MemoryFileConfig>;
+// Of a memory object; null for others.
+const MemoryBackendConfig* as_memory(const BackendConfig& backend);
 
 // Errors name the option, and what is wrong in it; Unsupported for a driver or class that there is not.
 Result<DeviceConfig> parse_device(const ObjectOptions& options);

@@ -31,6 +31,81 @@ TEST(DeviceConfigTest, AnRngWithAndWithoutALimiter) {
             (VirtioRngConfig{.common = {.id = "d"}, .rng = "r", .max_bytes = 1024, .period_ms = 1000}));
 }
 
+TEST(DeviceConfigTest, ABalloon) {
+  EXPECT_EQ(std::get<VirtioBalloonConfig>(*device("virtio-balloon-device,id=b")),
+            (VirtioBalloonConfig{.common = {.id = "b"}}));
+  EXPECT_EQ(std::get<VirtioBalloonConfig>(*device("virtio-balloon-device,id=b,deflate-on-oom=true,free-page-reporting="
+                                                  "on,auto-balloon=on,membuf-percent=80,monitor-interval=300")),
+            (VirtioBalloonConfig{.common = {.id = "b"},
+                                 .deflate_on_oom = true,
+                                 .free_page_reporting = true,
+                                 .auto_balloon = true,
+                                 .membuf_percent = 80,
+                                 .monitor_interval_s = 300}));
+}
+
+TEST(DeviceConfigTest, AVmgenidHasANumberOfItsOwnOrAGivenOne) {
+  EXPECT_EQ(std::get<VmGenerationConfig>(*device("vmgenid,id=g")), (VmGenerationConfig{.id = "g", .guid = "auto"}));
+  EXPECT_EQ(failure("vmgenid,id=g,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"), "accepted");
+  EXPECT_NE(failure("vmgenid,id=g,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb8").find("must be auto, or look like"),
+            std::string::npos);
+}
+
+TEST(DeviceConfigTest, AUuidIsReadByteByByte) {
+  const std::optional<UuidBytes> uuid = parse_uuid("00112233-4455-6677-8899-AABBccddeeff");
+  ASSERT_TRUE(uuid.has_value());
+  for (size_t i = 0; i < uuid->size(); ++i) EXPECT_EQ((*uuid)[i], i * 0x11);
+  for (const std::string_view wrong :
+       {"", "00112233-4455-6677-8899-aabbccddeef", "00112233-4455-6677-8899-aabbccddeefg",
+        "00112233+4455-6677-8899-aabbccddeeff", "0011223-34455-6677-8899-aabbccddeeff",
+        "-0112233-4455-6677-8899-aabbccddeeff"}) {
+    EXPECT_FALSE(parse_uuid(wrong).has_value()) << wrong;
+  }
+}
+
+TEST(DeviceConfigTest, MemoryObjects) {
+  const Result<BackendConfig> file = backend(
+      "memory-backend-file,id=m,size=2G,mem-path=/x,share=off,prealloc=on,prealloc-threads=4,dump=off,host-nodes="
+      "0-2:64,policy=interleave,x-huge-pages=off");
+  ASSERT_TRUE(file.has_value()) << file.error().text();
+  EXPECT_EQ(std::get<MemoryFileConfig>(*file), (MemoryFileConfig{.common = {.id = "m",
+                                                                            .size_bytes = 2 * kGiB,
+                                                                            .host_nodes = "0-2:64",
+                                                                            .policy = MemoryPolicy::Interleave,
+                                                                            .dump_guest_core = false,
+                                                                            .share = false,
+                                                                            .prealloc = true,
+                                                                            .prealloc_threads = 4,
+                                                                            .huge_pages = false},
+                                                                 .path = "/x"}));
+  EXPECT_EQ(as_memory(*file)->id, "m");
+  EXPECT_EQ(as_memory(*backend("memory-backend-ram,id=r,size=64M"))->size_bytes, 64 * kMiB);
+  EXPECT_EQ(as_memory(*backend("memory-backend-memfd,id=r,size=64M"))->share, std::nullopt);
+  EXPECT_EQ(as_memory(*backend("iothread,id=t")), nullptr);
+}
+
+TEST(DeviceConfigTest, MemoryObjectsThatContradictThemselves) {
+  const auto refusal = [](std::string_view text) {
+    const Result<BackendConfig> parsed = backend(text);
+    return parsed ? std::string("accepted") : parsed.error().text();
+  };
+  EXPECT_NE(refusal("memory-backend-ram,id=r,size=64M,share=on").find("is a memory-backend-memfd"), std::string::npos);
+  EXPECT_NE(refusal("memory-backend-memfd,id=r,size=64M,share=off").find("is a memory-backend-ram"), std::string::npos);
+  EXPECT_NE(refusal("memory-backend-ram,id=r,size=64M,policy=bind").find("needs host-nodes="), std::string::npos);
+  EXPECT_NE(refusal("memory-backend-ram,id=r,size=64M,host-nodes=1").find("needs policy="), std::string::npos);
+  EXPECT_NE(refusal("memory-backend-ram,id=r,size=64M,host-nodes=128,policy=bind").find("host-nodes=128: must be"),
+            std::string::npos);
+  EXPECT_NE(refusal("memory-backend-file,id=r,size=64M").find("mem-path="), std::string::npos);
+}
+
+TEST(DeviceConfigTest, HostNodesAreNumbersAndRanges) {
+  EXPECT_EQ((*parse_host_nodes("0")), (std::array<uint64_t, 2>{1, 0}));
+  EXPECT_EQ((*parse_host_nodes("1-3:64:127")), (std::array<uint64_t, 2>{0b1110, uint64_t{1} << 63 | 1}));
+  for (const std::string_view wrong : {"", "x", "1-", "-1", "3-1", "1:", ":1", "128", "0-128", "1,2", "4294967296"}) {
+    EXPECT_FALSE(parse_host_nodes(wrong).has_value()) << wrong;
+  }
+}
+
 TEST(DeviceConfigTest, EveryVirtioDeviceHasTheSharedProperties) {
   EXPECT_EQ(std::get<VirtioRngConfig>(*device("virtio-rng-device,rng=r,id=d,iothread=t,packed=on")).common,
             (VirtioDeviceConfig{.id = "d", .iothread = "t", .packed = true}));

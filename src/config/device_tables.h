@@ -6,6 +6,7 @@
 
 #include "config/device_config.h"
 #include "config/property.h"
+#include "config/vm_config.h"
 
 namespace strato {
 
@@ -44,10 +45,46 @@ inline constexpr Property kThrottleGroupProperties[] = {
         .defaults("0"),
 };
 
+inline constexpr Choice kMemoryPolicies[] = {{"default", static_cast<uint8_t>(MemoryPolicy::Default)},
+                                             {"preferred", static_cast<uint8_t>(MemoryPolicy::Preferred)},
+                                             {"bind", static_cast<uint8_t>(MemoryPolicy::Bind)},
+                                             {"interleave", static_cast<uint8_t>(MemoryPolicy::Interleave)}};
+inline constexpr uint64_t kMaxPreallocThreads = 256;
+// Those of every memory object, then its own. `kCommon` is the member that is a MemoryBackendConfig.
+template <auto kCommon, class... Own>
+constexpr auto memory_properties(const Own&... own) {
+  using M = MemoryBackendConfig;
+  return std::array<Property, 9 + sizeof...(Own)>{
+      text<kCommon, &M::id>("id", "name that -machine memory-backend= refers to", kMaxIdLength).mandatory(),
+      size<kCommon, &M::size_bytes>("size", "as -m says",
+                                    {.unit = kMiB, .min = kMinMemoryBytes, .max = kMaxMemoryBytes, .multiple_of = 4096})
+          .mandatory(),
+      own...,
+      text<kCommon, &M::host_nodes>("host-nodes", "memory nodes of the host: 0-2:4; needs policy=", 255),
+      choice<kCommon, &M::policy>("policy", "how the nodes are used", kMemoryPolicies).defaults("default"),
+      boolean<kCommon, &M::dump_guest_core>("dump-guest-core", "core dumps contain it").also("dump").defaults("on"),
+      boolean<kCommon, &M::share>("share", "others can map it; memfd, file: on, ram: off"),
+      boolean<kCommon, &M::prealloc>("mem-prealloc", "all of it is there from the start")
+          .also("prealloc")
+          .defaults("off"),
+      integer<kCommon, &M::prealloc_threads>("prealloc-threads", "that make it be there; one for each vCPU without it",
+                                             1, kMaxPreallocThreads),
+      boolean<kCommon, &M::huge_pages>("x-huge-pages", "ask for transparent huge pages").defaults("on"),
+  };
+}
+inline constexpr auto kMemoryRamProperties = memory_properties<&MemoryRamConfig::common>();
+inline constexpr auto kMemoryMemfdProperties = memory_properties<&MemoryMemfdConfig::common>();
+inline constexpr auto kMemoryFileProperties = memory_properties<&MemoryFileConfig::common>(
+    text<&MemoryFileConfig::path>("mem-path", "a file, or a directory for one (hugetlbfs: huge pages)", kMaxPathLength)
+        .mandatory());
+
 inline constexpr ObjectTable kBackendTables[] = {
     {.type = RngRandomConfig::kType, .help = "random bytes of the host", .properties = kRngRandomProperties},
     {.type = IothreadConfig::kType, .help = "a thread for devices; at most 8", .properties = kIothreadProperties},
     {.type = ThrottleGroupConfig::kType, .help = "limits that devices share", .properties = kThrottleGroupProperties},
+    {.type = MemoryRamConfig::kType, .help = "guest RAM of this process", .properties = kMemoryRamProperties},
+    {.type = MemoryMemfdConfig::kType, .help = "guest RAM that others can map", .properties = kMemoryMemfdProperties},
+    {.type = MemoryFileConfig::kType, .help = "guest RAM in a file", .properties = kMemoryFileProperties},
 };
 
 // Those of every virtio device, then its own. `kCommon` is the member that is a VirtioDeviceConfig.
@@ -163,6 +200,28 @@ inline constexpr auto kVhostUserFsProperties = virtio_properties<&VhostUserFsCon
     integer<&VhostUserFsConfig::request_queues>("num-request-queues", "queues for requests", 1, 64).defaults("1"),
 });
 
+inline constexpr auto kVirtioBalloonProperties = virtio_properties<&VirtioBalloonConfig::common>({
+    boolean<&VirtioBalloonConfig::deflate_on_oom>("deflate-on-oom", "a guest that runs out of memory takes some back")
+        .defaults("off"),
+    boolean<&VirtioBalloonConfig::free_page_reporting>("free-page-reporting",
+                                                       "the guest gives free memory back by itself")
+        .defaults("off"),
+    boolean<&VirtioBalloonConfig::auto_balloon>("auto-balloon", "the size follows what the guest needs")
+        .defaults("off"),
+    integer<&VirtioBalloonConfig::membuf_percent>(
+        "membuf-percent", "auto-balloon: stays with the guest, of what it does not need", 20, 80)
+        .defaults("50"),
+    integer<&VirtioBalloonConfig::monitor_interval_s>("monitor-interval", "auto-balloon: seconds", 5, 300)
+        .defaults("10"),
+});
+
+inline constexpr uint64_t kUuidLength = 36;
+inline constexpr Property kVmGenerationProperties[] = {
+    text<&VmGenerationConfig::id>("id", "name of the device", kMaxIdLength).mandatory(),
+    text<&VmGenerationConfig::guid>("guid", "auto: another number for each restore; or a UUID", kUuidLength)
+        .defaults("auto"),
+};
+
 inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-rng-device", .help = "source of entropy", .properties = kVirtioRngProperties},
     {.type = "virtio-serial-device", .help = "consoles and serial ports", .properties = kVirtioSerialProperties},
@@ -173,6 +232,8 @@ inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "vhost-vsock-device", .help = "the same by the host's kernel", .properties = kVhostVsockProperties},
     {.type = "virtio-net-device", .help = "network interface", .properties = kVirtioNetProperties},
     {.type = VhostUserFsConfig::kType, .help = "directory of the host", .properties = kVhostUserFsProperties},
+    {.type = "virtio-balloon-device", .help = "takes and gives memory", .properties = kVirtioBalloonProperties},
+    {.type = "vmgenid", .help = "tells a guest that it is a copy", .properties = kVmGenerationProperties},
 };
 
 }  // namespace strato

@@ -30,6 +30,8 @@ inline constexpr Property kMachineProperties[] = {
     choice<&MachineConfig::accel>("accel", "accelerator; the last of -machine and -accel counts", kAccels)
         .defaults("kvm"),
     boolean<&MachineConfig::dump_guest_core>("dump-guest-core", "guest RAM in our core dumps").defaults("on"),
+    text<&MachineConfig::memory_backend>("memory-backend", "id of an -object memory-backend-*: guest RAM",
+                                         kMaxIdLength),
     boolean<&MachineConfig::mem_share>("mem-share", "guest RAM in a memfd that other processes can map")
         .defaults("off"),
     boolean<&MachineConfig::acpi>("acpi", "ACPI tables").defaults("on"),

@@ -25,6 +25,7 @@ struct MachineConfig {
   Accel accel = Accel::Kvm;
   bool dump_guest_core = true;
   bool mem_share = false;
+  std::string memory_backend{};  // id of a memory object; may be empty
   bool acpi = true;
   bool virtio_cmdline = true;            // append virtio_mmio.device= arguments
   OnOffAuto pit = OnOffAuto::Auto;       // Auto: only for a guest without ACPI

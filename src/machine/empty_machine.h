@@ -29,6 +29,11 @@ class EmptyMachine final : public Machine {
   Result<> set_block_rates(std::string_view, const IoRates&) override {
     return std::unexpected(Error::not_found("machine none has no disks"));
   }
+  std::optional<uint64_t> balloon_actual() const override { return std::nullopt; }
+  Result<> set_balloon(uint64_t) override { return std::unexpected(no_balloon()); }
+  Result<GuestStats> guest_stats(std::string_view) const override { return std::unexpected(no_balloon()); }
+  Result<uint32_t> stats_interval_s(std::string_view) const override { return std::unexpected(no_balloon()); }
+  Result<> set_stats_interval(std::string_view, uint32_t) override { return std::unexpected(no_balloon()); }
   Result<IoRates> group_rates(std::string_view) const override {
     return std::unexpected(Error::not_found("machine none has no throttle groups"));
   }
@@ -45,6 +50,8 @@ class EmptyMachine final : public Machine {
   int exit_code() const override { return 0; }
 
  private:
+  static Error no_balloon() { return Error::not_found("machine none has no balloon"); }
+
   EventLoop& loop_;
   std::vector<MachineObserver*> observers_;
 };

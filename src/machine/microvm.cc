@@ -71,45 +71,53 @@ Result<> Microvm::open_back_ends() {
     STRATO_TRY(check_shape(incoming_->machine.shape, shape()));
     state_ = RunState::InMigrate;
   }
+  guest_ram_ = STRATO_TRY(GuestRam::open(plan_.guest_ram, config_.memory_bytes));
   return open_virtio_back_ends(plan_.virtio_mmio, device_host());
 }
 
-Region Microvm::ram_region(const arch::Region& ram, std::string name, const SavedRegion* saved) const {
-  Region region;
-  region.start = GuestAddr(ram.base);
-  region.size = ram.size_bytes;
-  region.name = std::move(name);
-  region.dump_guest_core = config_.machine.dump_guest_core;
-  region.huge_pages = saved == nullptr && !config_.machine.mem_share;
-  if (config_.machine.mem_share) region.backing = MemfdBacking{};
-  return region;
-}
-
-Result<Region> Microvm::restored_region(const arch::Region& ram, std::string name) const {
+// Looks for what was saved of the region; if the saved file can stand for it, it does.
+Result<> Microvm::map_saved(Region& region) const {
+  if (!incoming_) return {};
   const std::vector<SavedRegion>& regions = incoming_->machine.regions;
-  const auto saved = std::ranges::find(regions, name, &SavedRegion::name);
-  if (saved == regions.end() || saved->start != ram.base || saved->size_bytes != ram.size_bytes) {
-    return std::unexpected(Error::invalid(fmt::format("-incoming {}: it has no region {} of {} bytes at {:#x}",
-                                                      config_.incoming->path, name, ram.size_bytes, ram.base)));
+  const auto saved = std::ranges::find(regions, region.name, &SavedRegion::name);
+  if (saved == regions.end() || saved->start != region.start.raw() || saved->size_bytes != region.size) {
+    return std::unexpected(
+        Error::invalid(fmt::format("-incoming {}: it has no region {} of {} bytes at {:#x}", config_.incoming->path,
+                                   region.name, region.size, region.start.raw())));
   }
-  Region region = ram_region(ram, std::move(name), &*saved);
-  if (config_.incoming->mapped && !config_.machine.mem_share) {
-    UniqueFd file(::fcntl(incoming_->memory.get(), F_DUPFD_CLOEXEC, 0));
-    if (!file.valid()) return std::unexpected(Error::from_errno("-incoming"));
-    region.backing = FileBacking{.fd = std::move(file), .offset = saved->file_offset, .shared = false};
-  }
-  return region;
+  region.huge_pages = false;
+  if (!config_.incoming->mapped || !guest_ram_->replaceable()) return {};
+  UniqueFd file(::fcntl(incoming_->memory.get(), F_DUPFD_CLOEXEC, 0));
+  if (!file.valid()) return std::unexpected(Error::from_errno("-incoming"));
+  region.backing = FileBacking{.fd = std::move(file), .offset = saved->file_offset, .shared = false};
+  return {};
 }
 
-Result<> Microvm::add_memory(std::span<const arch::Region> pieces, std::string_view kind) {
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    const std::string name = fmt::format("{}{}", kind, i);
+Result<> Microvm::add_ram() {
+  uint64_t offset = 0;
+  for (size_t i = 0; i < plan_.ram.size(); ++i) {
     Region region;
-    if (incoming_) {
-      region = STRATO_TRY(restored_region(pieces[i], name));
-    } else {
-      region = ram_region(pieces[i], name, nullptr);
-    }
+    region.start = GuestAddr(plan_.ram[i].base);
+    region.size = plan_.ram[i].size_bytes;
+    region.name = fmt::format("ram{}", i);
+    STRATO_TRY(guest_ram_->back(region, offset));
+    offset += region.size;
+    STRATO_TRY(map_saved(region));
+    Result<> added = memory_.add(std::move(region));
+    if (!added) return std::unexpected(std::move(added).error().context(plan_.guest_ram.option));
+  }
+  return {};
+}
+
+Result<> Microvm::add_side_memory() {
+  for (size_t i = 0; i < plan_.side_memory.size(); ++i) {
+    Region region;
+    region.start = GuestAddr(plan_.side_memory[i].base);
+    region.size = plan_.side_memory[i].size_bytes;
+    region.name = fmt::format("side{}", i);
+    region.dump_guest_core = plan_.guest_ram.dump_guest_core;
+    if (plan_.guest_ram.kind == GuestRamPlan::Kind::Memfd) region.backing = MemfdBacking{};
+    STRATO_TRY(map_saved(region));
     STRATO_TRY(memory_.add(std::move(region)));
   }
   return {};
@@ -117,9 +125,9 @@ Result<> Microvm::add_memory(std::span<const arch::Region> pieces, std::string_v
 
 Result<> Microvm::map_memory() {
   STRATO_TRY(memory_.add_listener(slots_));
-  STRATO_TRY(add_memory(plan_.ram, "ram"));
-  STRATO_TRY(add_memory(plan_.side_memory, "side"));
-  if (!incoming_ || (config_.incoming->mapped && !config_.machine.mem_share)) return {};
+  STRATO_TRY(add_ram());
+  STRATO_TRY(add_side_memory());
+  if (!incoming_ || (config_.incoming->mapped && guest_ram_->replaceable())) return {};
   for (const SavedRegion& saved : incoming_->machine.regions) {
     STRATO_TRY(memory_.snapshot()->load_from_fd(incoming_->memory.get(), saved.file_offset, GuestAddr(saved.start),
                                                 saved.size_bytes, "-incoming " + config_.incoming->path));
@@ -182,6 +190,10 @@ Result<> Microvm::make_devices() {
   args.on_progress = [this](std::string_view stage) { timeline_.mark(stage); };
   args.saved = incoming_ ? &incoming_->machine : nullptr;
   board_devices_ = STRATO_TRY(BoardDevices::create(args));
+  if (plan_.vm_generation) {
+    vm_generation_ = STRATO_TRY(VmGenerationDevice::create(
+        *plan_.vm_generation, {.vm = vm_, .mmio_bus = mmio_bus_, .memory = memory_, .saved = args.saved}));
+  }
   io_threads_ = STRATO_TRY(IoThreads::create(plan_.iothreads, loop_.clock()));
   virtio_devices_ = STRATO_TRY(VirtioMmioDevices::create({.vm = vm_,
                                                           .irq_router = platform_->irq_router(),
@@ -269,6 +281,10 @@ void Microvm::post_block_error(const BlockError& error) {
 
 // --- life cycle
 
+void Microvm::report_balloon(uint64_t actual_bytes) {
+  for (MachineObserver* observer : observers_) observer->on_balloon_change(actual_bytes);
+}
+
 DeviceHost Microvm::device_host() {
   return {.loop = loop_,
           .clock = loop_.clock(),
@@ -276,6 +292,8 @@ DeviceHost Microvm::device_host() {
           .chardevs = chardevs_,
           .block_nodes = block_nodes_,
           .net_nodes = net_nodes_,
+          .balloon = balloon_,
+          .discard = discard_,
           .memory = memory_,
           .on_block_error = [this](const BlockError& error) { post_block_error(error); },
           .on_net_disconnect =
@@ -286,6 +304,9 @@ DeviceHost Microvm::device_host() {
 
 std::vector<Component*> Microvm::device_components() {
   std::vector<Component*> all = board_devices_->components();
+  if (vm_generation_ != nullptr) {
+    for (Component* device : vm_generation_->components()) all.push_back(device);
+  }
   for (Component* device : virtio_devices_->components()) all.push_back(device);
   return all;
 }
@@ -479,6 +500,9 @@ MachineShape Microvm::shape() const {
   if (plan_.platform.pit) shape.components.emplace_back("pit");
   for (const std::string_view name : BoardDevices::component_names(config_.serial.has_value(), plan_.guest_has_acpi)) {
     shape.components.emplace_back(name);
+  }
+  if (plan_.vm_generation) {
+    for (const std::string_view name : VmGenerationDevice::component_names()) shape.components.emplace_back(name);
   }
   if (needs_second_ioapic(plan_.virtio_mmio)) shape.components.emplace_back(kSecondIoapicName);
   for (const VirtioMmioPlan& device : plan_.virtio_mmio) shape.components.push_back(device.component);

@@ -14,6 +14,7 @@
 #include "hypervisor/kvm/kvm.h"
 #include "hypervisor/kvm/memory_slots.h"
 #include "hypervisor/kvm/vm.h"
+#include "machine/balloon_node.h"
 #include "machine/block_nodes.h"
 #include "machine/board_devices.h"
 #include "machine/chardevs.h"
@@ -23,6 +24,8 @@
 #include "machine/net_nodes.h"
 #include "machine/vcpu_group.h"
 #include "machine/virtio_mmio_devices.h"
+#include "machine/vm_generation_device.h"
+#include "memory/discard.h"
 #include "memory/memory_map.h"
 #include "migration/saved_machine.h"
 
@@ -45,6 +48,13 @@ class Microvm final : public Machine {
   Result<> set_block_rates(std::string_view name, const IoRates& rates) override {
     return block_nodes_.set_rates(name, rates);
   }
+  std::optional<uint64_t> balloon_actual() const override { return balloon_.actual(); }
+  Result<> set_balloon(uint64_t bytes) override { return balloon_.set_target(bytes); }
+  Result<GuestStats> guest_stats(std::string_view id) const override { return balloon_.stats(id); }
+  Result<uint32_t> stats_interval_s(std::string_view id) const override { return balloon_.interval_s(id); }
+  Result<> set_stats_interval(std::string_view id, uint32_t seconds) override {
+    return balloon_.set_interval(id, seconds);
+  }
   Result<IoRates> group_rates(std::string_view id) const override { return throttle_groups_.rates(id); }
   Result<> set_group_rates(std::string_view id, const IoRates& rates) override {
     return throttle_groups_.set_rates(id, rates);
@@ -60,7 +70,8 @@ class Microvm final : public Machine {
 
   // Building, in this order.
   Result<> open_back_ends();
-  Result<> add_memory(std::span<const arch::Region> pieces, std::string_view kind);
+  Result<> add_ram();
+  Result<> add_side_memory();
   Result<> map_memory();
   Result<> make_platform();
   Result<> load_kernel(boot::RamContents contents);
@@ -70,8 +81,7 @@ class Microvm final : public Machine {
   Result<> restore_platform();
   Result<> wait_until_ready();
   Result<> set_boot_entry();
-  Region ram_region(const arch::Region& ram, std::string name, const SavedRegion* saved) const;
-  Result<Region> restored_region(const arch::Region& ram, std::string name) const;
+  Result<> map_saved(Region& region) const;
 
   // What the guest asks for; any thread.
   void post_power_off();
@@ -79,6 +89,7 @@ class Microvm final : public Machine {
   void post_vcpu_end(VcpuEnd ended);
   void serve_system_event(uint32_t event);
   void post_block_error(const BlockError& error);
+  void report_balloon(uint64_t actual_bytes);
 
   // Life cycle.
   void pause_all(Done then);
@@ -106,18 +117,21 @@ class Microvm final : public Machine {
   BlockNodes block_nodes_;  // outlives the plan, which has open disks until the devices are made
   MicrovmPlan plan_;
   EventLoop& loop_;
+  BalloonNode balloon_{loop_, [this](uint64_t actual) { report_balloon(actual); }};
   BootTimeline& timeline_;
   std::vector<MachineObserver*> observers_;
 
   // Back ends: opened early, kept open for a reset.
   std::optional<boot::BootSources> boot_sources_;
   std::optional<OpenedMachine> incoming_;
+  std::optional<GuestRam> guest_ram_;
   Chardevs chardevs_{loop_, config_, [this] { end(ShutdownCause::HostUi); }};
 
   const Kvm kvm_;
   const Vm vm_;
   KvmMemorySlots slots_;
   MemoryMap memory_;
+  Discard discard_;
   IoBus port_bus_{0x10000};
   IoBus mmio_bus_{0};
   std::unique_ptr<arch::Platform> platform_;
@@ -125,6 +139,7 @@ class Microvm final : public Machine {
   std::unique_ptr<IoThreads> io_threads_;
   ThrottleGroups throttle_groups_;
   std::unique_ptr<VirtioMmioDevices> virtio_devices_;
+  std::unique_ptr<VmGenerationDevice> vm_generation_;  // null: none was asked for
   VcpuGroup vcpus_;
   std::vector<std::unique_ptr<Component>> vcpu_components_;
 

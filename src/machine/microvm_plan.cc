@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "machine/second_ioapic.h"
+#include "machine/vm_generation_device.h"
 
 namespace strato {
 namespace {
@@ -18,11 +19,6 @@ Result<> refuse(std::string_view option, const std::vector<ObjectOptions>& objec
 Result<> refuse_unsupported(const VmConfig& config) {
   STRATO_TRY(refuse("-numa", config.numa));
   STRATO_TRY(refuse("-smbios", config.smbios));
-  if (!config.memory_path.empty()) {
-    return std::unexpected(
-        Error::unsupported(fmt::format("-mem-path {}: not part of this version", config.memory_path)));
-  }
-  if (config.memory_prealloc) return std::unexpected(Error::unsupported("-mem-prealloc: not part of this version"));
   if (config.machine.accel == Accel::Test)
     return std::unexpected(Error::unsupported("-accel test: not part of this version"));
   return {};
@@ -91,6 +87,7 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   plan.platform.gic_version = config.machine.gic_version;
   plan.side_memory = arch::side_memory(plan.platform);
   const std::vector<BackendConfig> backends = STRATO_TRY(parse_backends(config.objects));
+  plan.guest_ram = STRATO_TRY(plan_guest_ram(config, backends));
   for (const BackendConfig& backend : backends) {
     if (const auto* iothread = std::get_if<IothreadConfig>(&backend)) plan.iothreads.push_back(*iothread);
     if (const auto* group = std::get_if<ThrottleGroupConfig>(&backend)) plan.throttle_groups.push_back(*group);
@@ -100,6 +97,12 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   const DevicePlanContext devices{.config = config, .backends = backends, .drives = drives, .netdevs = netdevs};
   plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));
   for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
+  plan.vm_generation = STRATO_TRY(find_vm_generation(config));
+  if (plan.vm_generation) {
+    plan.side_memory.push_back(map.vm_generation);
+    plan.tables.vm_generation = boot::VmGeneration{.address = map.vm_generation.base, .gsi = map.event_device_gsi};
+    if (map.acpi) plan.tables.event_device = {.base = map.event_device.base, .gsi = map.event_device_gsi};
+  }
   plan.tables.topology = plan.platform.topology;
   if (needs_second_ioapic(plan.virtio_mmio)) {
     plan.tables.ioapics.push_back({.id = kSecondIoapicId,

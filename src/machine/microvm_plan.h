@@ -1,10 +1,12 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "arch/platform.h"
 #include "boot/platform_tables.h"
 #include "config/vm_config.h"
+#include "machine/guest_ram.h"
 #include "machine/virtio_mmio_plan.h"
 #include "migration/saved_machine.h"
 
@@ -13,12 +15,14 @@ namespace strato {
 // The first step of a start: from options to addresses, interrupts and slots. Nothing has been opened.
 struct MicrovmPlan {
   std::vector<arch::Region> ram;
+  GuestRamPlan guest_ram;
   std::vector<arch::Region> side_memory;  // arch::side_memory()
   arch::PlatformConfig platform;
   boot::PlatformTables tables;  // without what Platform::describe() adds
   std::vector<IothreadConfig> iothreads;
   std::vector<ThrottleGroupConfig> throttle_groups;
   std::vector<VirtioMmioPlan> virtio_mmio;
+  std::optional<VmGenerationConfig> vm_generation;
   // Whether the guest is going to use ACPI: else a PC's needs the old timer, clock and keyboard controller.
   bool guest_has_acpi = true;
 };

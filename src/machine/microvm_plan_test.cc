@@ -29,6 +29,40 @@ TEST(MicrovmPlanTest, DeviceThatWeDoNotHaveIsRefusedInTheUsersWords) {
   EXPECT_THAT(plan.error().text(), HasSubstr("sound-device,id=s0"));
 }
 
+VmConfig with_device(std::string_view text) {
+  VmConfig config;
+  config.devices.push_back(*split_object_options(text, ""));
+  return config;
+}
+
+TEST(MicrovmPlanTest, AVmgenidHasMemoryBesideRamAndIsToldOf) {
+  EXPECT_TRUE(plan_microvm({})->side_memory.empty());
+  EXPECT_FALSE(plan_microvm({})->tables.event_device.has_value());
+  const Result<MicrovmPlan> plan = plan_microvm(with_device("vmgenid,id=g"));
+  ASSERT_TRUE(plan.has_value()) << plan.error().text();
+  ASSERT_EQ(plan->side_memory.size(), 1U);
+  EXPECT_EQ(plan->side_memory[0].base, plan->tables.vm_generation->address);
+  EXPECT_EQ(plan->tables.event_device.has_value(), arch::machine_map().acpi);
+  EXPECT_TRUE(plan->virtio_mmio.empty());
+}
+
+TEST(MicrovmPlanTest, AVmgenidThatNobodyFindsAndASecondAreRefused) {
+  VmConfig two = with_device("vmgenid,id=g");
+  two.devices.push_back(*split_object_options("vmgenid,id=h", ""));
+  EXPECT_THAT(plan_microvm(two).error().text(), HasSubstr("-device h: there is a vmgenid already"));
+  if (!arch::machine_map().acpi) return;
+  VmConfig hidden = with_device("vmgenid,id=g");
+  hidden.machine.acpi = false;
+  EXPECT_THAT(plan_microvm(hidden).error().text(), HasSubstr("needs -machine acpi=on"));
+}
+
+TEST(MicrovmPlanTest, ASecondBalloonIsRefused) {
+  VmConfig config = with_device("virtio-balloon-device,id=b");
+  EXPECT_TRUE(plan_microvm(config).has_value());
+  config.devices.push_back(*split_object_options("virtio-balloon-device,id=c", ""));
+  EXPECT_THAT(plan_microvm(config).error().text(), HasSubstr("-device c: there is a balloon already, 'b'"));
+}
+
 struct CountdownTest : ::testing::Test {
   ManualClock clock;
   std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);

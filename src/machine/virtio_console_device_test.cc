@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "devices/virtio_console.h"
+#include "machine/balloon_node.h"
 #include "machine/block_nodes.h"
 #include "machine/net_nodes.h"
 #include "machine/virtio_mmio_plan.h"
@@ -38,6 +39,8 @@ class ConsoleDeviceTest : public ::testing::Test {
                                      .chardevs = chardevs,
                                      .block_nodes = block_nodes,
                                      .net_nodes = net_nodes,
+                                     .balloon = balloon,
+                                     .discard = discard,
                                      .memory = memory,
                                      .on_block_error = [](const BlockError&) {},
                                      .on_net_disconnect = [](const std::string&) {}},
@@ -56,6 +59,8 @@ class ConsoleDeviceTest : public ::testing::Test {
   Chardevs chardevs{*loop, config, [] {}};
   BlockNodes block_nodes;
   NetNodes net_nodes;
+  BalloonNode balloon{*loop, [](uint64_t) {}};
+  Discard discard;
   MemoryMap memory;
 };
 

@@ -17,12 +17,14 @@
 #include "event/clock.h"
 #include "machine/chardevs.h"
 #include "machine/throttle_groups.h"
+#include "memory/discard.h"
 #include "memory/memory_map.h"
 #include "qmp/machine_control.h"
 #include "virtio/device.h"
 
 namespace strato {
 
+class BalloonNode;
 class BlockNodes;
 class NetNodes;
 class IoThreads;
@@ -35,6 +37,8 @@ struct DeviceHost {
   Chardevs& chardevs;
   BlockNodes& block_nodes;
   NetNodes& net_nodes;
+  BalloonNode& balloon;
+  Discard& discard;
   MemoryMap& memory;
   // A disk has failed, and the guest is to be stopped for it. Any thread.
   std::function<void(const BlockError&)> on_block_error;

@@ -9,11 +9,13 @@
 
 #include "arch/platform.h"
 #include "machine/vhost_user_fs_device.h"
+#include "machine/virtio_balloon_device.h"
 #include "machine/virtio_block_device.h"
 #include "machine/virtio_console_device.h"
 #include "machine/virtio_net_device.h"
 #include "machine/virtio_rng_device.h"
 #include "machine/virtio_vsock_device.h"
+#include "machine/vm_generation_device.h"
 
 namespace strato {
 namespace {

@@ -76,6 +76,7 @@ class GuestSlice {
   friend class RingView;
   friend class DmaLease;
   friend class Discard;
+  friend class DiscardPieces;
 
   GuestSlice(const MappedRegion* region, std::byte* host, uint64_t size) : region_(region), host_(host), size_(size) {}
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/assert.h"
@@ -26,7 +27,8 @@ Result<UniqueFd> create_memfd(const char* name, uint64_t size_bytes) {
 
 Result<HostMapping> HostMapping::create(GuestAddr guest, uint64_t size_bytes, const MappingSource& source) {
   STRATO_ASSERT(size_bytes != 0);
-  const std::optional<uint64_t> reserved_bytes = checked_add(size_bytes, kAlignment);
+  const uint64_t alignment = std::max(kAlignment, source.huge_page_bytes);
+  const std::optional<uint64_t> reserved_bytes = checked_add(size_bytes, alignment);
   if (!reserved_bytes) return std::unexpected(Error::invalid(fmt::format("{} bytes cannot be mapped", size_bytes)));
   const std::string what = fmt::format("mapping {} bytes", size_bytes);
 
@@ -34,11 +36,12 @@ Result<HostMapping> HostMapping::create(GuestAddr guest, uint64_t size_bytes, co
   void* reserved = ::mmap(nullptr, *reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return std::unexpected(Error::from_errno(what));
   std::byte* low = static_cast<std::byte*>(reserved);
-  const uint64_t head = (guest.raw() - reinterpret_cast<uint64_t>(low)) & (kAlignment - 1);
+  const uint64_t head = (guest.raw() - reinterpret_cast<uint64_t>(low)) & (alignment - 1);
   std::byte* data = low + head;
 
   const int kind = source.fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : source.shared ? MAP_SHARED : MAP_PRIVATE;
-  void* mapped = ::mmap(data, size_bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED | MAP_NORESERVE, source.fd,
+  const int reserve = source.huge_page_bytes != 0 ? 0 : MAP_NORESERVE;
+  void* mapped = ::mmap(data, size_bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED | reserve, source.fd,
                         static_cast<off_t>(source.offset));
   if (mapped == MAP_FAILED) {
     Error error = Error::from_errno(what);
@@ -46,7 +49,7 @@ Result<HostMapping> HostMapping::create(GuestAddr guest, uint64_t size_bytes, co
     return std::unexpected(std::move(error));
   }
   if (head != 0) ::munmap(low, head);
-  if (head != kAlignment) ::munmap(data + size_bytes, kAlignment - head);
+  if (head != alignment) ::munmap(data + size_bytes, alignment - head);
   return HostMapping(data, size_bytes);
 }
 

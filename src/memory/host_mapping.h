@@ -18,6 +18,9 @@ struct MappingSource {
   int fd = -1;  // borrowed; -1 is anonymous
   uint64_t offset = 0;
   bool shared = false;  // false: writes stay ours (copy on write)
+  // Of the file, where larger than the host's (hugetlbfs): the mapping is aligned to it, and all of its pages are
+  // reserved, because one that is missing later is SIGBUS.
+  uint64_t huge_page_bytes = 0;
 };
 
 // An owned mmap. Host address and guest address agree modulo 2 MiB, so that a huge page of the host can back a huge

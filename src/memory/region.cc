@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/checked.h"
+#include "memory/populate.h"
 
 namespace strato {
 namespace {
@@ -42,11 +46,16 @@ Result<std::shared_ptr<const MappedRegion>> MappedRegion::create(Region region, 
   } else if (const auto* file = std::get_if<FileBacking>(&region.backing)) {
     STRATO_TRY(check_file(*file, region.size, page_bytes));
     source = {.fd = file->fd.get(), .offset = file->offset, .shared = file->shared};
+    if (region.page_bytes > page_bytes) source.huge_page_bytes = region.page_bytes;
   }
 
   HostMapping mapping = STRATO_TRY(HostMapping::create(region.start, region.size, source));
   auto mapped = std::make_shared<MappedRegion>(std::move(region), std::move(memfd), std::move(mapping), page_bytes);
+  STRATO_TRY(mapped->bind());
   STRATO_TRY(mapped->advise(0, mapped->size()));
+  if (const uint32_t threads = mapped->region_.populate_threads; threads != 0) {
+    STRATO_TRY(populate(mapped->host(), mapped->size(), mapped->page_bytes(), threads));
+  }
   return mapped;
 }
 
@@ -63,6 +72,16 @@ MappedRegion::MappedRegion(Region region, UniqueFd memfd, HostMapping mapping, u
     fd_offset_ = file->offset;
     shared_ = file->shared;
   }
+}
+
+Result<> MappedRegion::bind() const {
+  if (!region_.numa) return {};
+  const NumaPolicy& numa = *region_.numa;
+  // One more than there are bits: the kernel subtracts one.
+  const unsigned long bits = 64 * numa.nodes.size() + 1;
+  if (::syscall(SYS_mbind, host(), region_.size, numa.mode, numa.nodes.data(), bits, 0U) == 0) return {};
+  if (errno == EINVAL) return std::unexpected(Error::invalid("the host has not all of these memory nodes"));
+  return std::unexpected(Error::from_errno("placing it on memory nodes: mbind"));
 }
 
 Result<> MappedRegion::advise(uint64_t offset, uint64_t len) const {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -30,6 +32,12 @@ struct FileBacking {
 };
 using Backing = std::variant<AnonymousBacking, MemfdBacking, FileBacking>;
 
+// On which memory nodes of the host its pages are to be.
+struct NumaPolicy {
+  int mode = 0;                     // MPOL_* of linux/mempolicy.h
+  std::array<uint64_t, 2> nodes{};  // as bits
+};
+
 // What MemoryMap::add() is asked for. Start and size are multiples of the host's page size.
 struct Region {
   GuestAddr start;
@@ -40,6 +48,8 @@ struct Region {
   uint64_t page_bytes = 0;  // of the backing (hugetlbfs); 0: the host's page size
   bool dump_guest_core = true;
   bool huge_pages = false;  // advise transparent huge pages
+  std::optional<NumaPolicy> numa{};
+  uint32_t populate_threads = 0;  // that make all pages be there from the start; 0: they come when they are used
 };
 
 // A region with its host memory: made by MemoryMap, immutable but for the bytes and the dirty log, unmapped with the
@@ -73,7 +83,9 @@ class MappedRegion {
   friend class GuestSlice;
   friend class GuestMemory;
   friend class Discard;
+  friend class DiscardPieces;
   std::byte* host() const { return mapping_.data(); }
+  Result<> bind() const;
   // Gives the kernel the region's advice for a part of it.
   Result<> advise(uint64_t offset, uint64_t len) const;
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <span>
 
+#include "qmp/balloon_commands.h"
 #include "qmp/command_table.h"
 #include "qmp/throttle_commands.h"
 
@@ -97,7 +98,7 @@ constexpr std::array<Argument, 3> kBlockResizeArguments = {{
     {"size", ArgumentKind::Integer, true},
 }};
 
-const std::array<Command, 15> kCommands = {{
+const std::array<Command, 17> kCommands = {{
     {"qmp_capabilities", kCapabilitiesArguments,
      [](MachineControl&, const json_t&, CommandReply reply) { reply("{}"); }},
     {"query-version", {}, [](MachineControl&, const json_t&, CommandReply reply) { reply(std::string(kVersion)); }},
@@ -115,6 +116,8 @@ const std::array<Command, 15> kCommands = {{
     {"set_link", kSetLinkArguments, set_link<kLinkName>},
     {"netlink_set", kNetlinkSetArguments, set_link<kLinkId>},
     {"block_set_io_throttle", kBlockThrottleArguments, block_set_io_throttle},
+    {"balloon", kBalloonArguments, balloon},
+    {"query-balloon", {}, query_balloon},
     {"qom-get", kQomGetArguments, qom_get},
     {"qom-set", kQomSetArguments, qom_set},
     {"quit", {}, quit},

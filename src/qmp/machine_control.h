@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "config/device_config.h"
@@ -49,6 +51,16 @@ struct BlockError {
   int os_errno = 0;
 };
 
+// What a guest says of its memory, in QEMU's words.
+struct GuestStats {
+  struct Value {
+    std::string_view name;
+    std::optional<uint64_t> value;  // none: it never said
+  };
+  std::vector<Value> values;
+  uint64_t last_update_s = 0;  // since 1970; 0: never
+};
+
 class MachineControl {
  public:
   // Called once, now or later, on the control loop.
@@ -71,6 +83,14 @@ class MachineControl {
   virtual Result<> set_link(std::string_view name, bool up) = 0;
   // Limits the disk (or device) of this name, from now on; if it is in a throttle group, that. `rates` are checked.
   virtual Result<> set_block_rates(std::string_view name, const IoRates& rates) = 0;
+  // What the guest has: its RAM without the balloon. None: there is no balloon.
+  virtual std::optional<uint64_t> balloon_actual() const = 0;
+  // What it shall have. There is a balloon.
+  virtual Result<> set_balloon(uint64_t bytes) = 0;
+  // Of the balloon of this name; how often the guest is asked, 0: not at all.
+  virtual Result<GuestStats> guest_stats(std::string_view id) const = 0;
+  virtual Result<uint32_t> stats_interval_s(std::string_view id) const = 0;
+  virtual Result<> set_stats_interval(std::string_view id, uint32_t seconds) = 0;
   // Of a throttle group.
   virtual Result<IoRates> group_rates(std::string_view id) const = 0;
   virtual Result<> set_group_rates(std::string_view id, const IoRates& rates) = 0;
@@ -87,6 +107,7 @@ class MachineObserver {
   virtual void on_block_error(const BlockError& error) = 0;
   // The other end of a netdev's stream is gone: passt, or who was connected.
   virtual void on_net_disconnect(std::string_view netdev) = 0;
+  virtual void on_balloon_change(uint64_t actual_bytes) = 0;
 };
 
 }  // namespace strato

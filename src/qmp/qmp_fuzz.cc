@@ -30,6 +30,20 @@ class BusyMachine : public strato::MachineControl {
     check(rates);
     return {};
   }
+  std::optional<uint64_t> balloon_actual() const override { return balloon_bytes_; }
+  strato::Result<> set_balloon(uint64_t bytes) override {
+    STRATO_ASSERT(bytes > 0 && bytes <= INT64_MAX);
+    balloon_bytes_ = bytes;
+    return {};
+  }
+  strato::Result<strato::GuestStats> guest_stats(std::string_view) const override {
+    return strato::GuestStats{.values = {{"stat-free-memory", balloon_bytes_}}};
+  }
+  strato::Result<uint32_t> stats_interval_s(std::string_view) const override { return 1; }
+  strato::Result<> set_stats_interval(std::string_view id, uint32_t) override {
+    if (id == "balloon") return {};
+    return std::unexpected(strato::Error::not_found("no balloon"));
+  }
   strato::Result<strato::IoRates> group_rates(std::string_view id) const override {
     if (id == "group") return rates_;
     return std::unexpected(strato::Error::not_found("no group"));
@@ -54,6 +68,7 @@ class BusyMachine : public strato::MachineControl {
 
   Reply held_;
   strato::IoRates rates_;
+  uint64_t balloon_bytes_ = 1 << 20;
 };
 
 void run(const std::string& request) {

@@ -48,7 +48,28 @@ class FakeMachine : public MachineControl {
     return {};
   }
 
+  std::optional<uint64_t> balloon_actual() const override { return balloon_bytes; }
+  Result<> set_balloon(uint64_t bytes) override {
+    balloon_bytes = bytes;
+    return {};
+  }
+  Result<GuestStats> guest_stats(std::string_view id) const override {
+    if (id != "b") return std::unexpected(Error::not_found(fmt::format("there is no balloon '{}'", id)));
+    return GuestStats{.values = {{"stat-free-memory", 5}, {"stat-swap-in", std::nullopt}}, .last_update_s = 77};
+  }
+  Result<uint32_t> stats_interval_s(std::string_view id) const override {
+    if (id != "b") return std::unexpected(Error::not_found(fmt::format("there is no balloon '{}'", id)));
+    return interval_s;
+  }
+  Result<> set_stats_interval(std::string_view id, uint32_t seconds) override {
+    if (id != "b") return std::unexpected(Error::not_found(fmt::format("there is no balloon '{}'", id)));
+    interval_s = seconds;
+    return {};
+  }
+
   RunState state = RunState::Running;
+  std::optional<uint64_t> balloon_bytes{};
+  uint32_t interval_s = 0;
   Reply held_reply;
   std::string directory;
   uint64_t disk_bytes = 0;
@@ -119,6 +140,40 @@ TEST_F(CommandsTest, ADiskIsResizedByEitherName) {
 }
 
 // A request that sets a disk's limits, as QEMU wants it: with all six numbers.
+TEST_F(CommandsTest, ABalloonIsAskedForAndSet) {
+  for (const std::string_view request :
+       {R"({"execute":"query-balloon"})", R"({"execute":"balloon","arguments":{"value":1048576}})"}) {
+    EXPECT_EQ(run(request), R"({"error":{"class":"DeviceNotActive","desc":"No balloon device has been activated"}})");
+  }
+  machine.balloon_bytes = 5;
+  EXPECT_EQ(run(R"({"execute":"balloon","arguments":{"value":1048576}})"), R"({"return":{}})");
+  EXPECT_EQ(run(R"({"execute":"query-balloon"})"), R"({"return":{"actual":1048576}})");
+  EXPECT_THAT(run(R"({"execute":"balloon","arguments":{"value":0}})"), HasSubstr("must be a number of bytes"));
+  EXPECT_THAT(run(R"({"execute":"balloon","arguments":{"value":-4096}})"), HasSubstr("must be a number of bytes"));
+  EXPECT_EQ(machine.balloon_bytes, 1048576U);
+}
+
+std::string property(std::string_view command, std::string_view name, std::string_view more = "",
+                     std::string_view device = "b") {
+  return fmt::format(R"({{"execute":"{}","arguments":{{"path":"/machine/peripheral/{}","property":"{}"{}}}}})", command,
+                     device, name, more);
+}
+
+TEST_F(CommandsTest, ABalloonHasItsGuestsStatistics) {
+  EXPECT_EQ(run(property("qom-get", "guest-stats")),
+            R"({"return":{"stats":{"stat-free-memory":5,"stat-swap-in":-1},"last-update":77}})");
+  EXPECT_EQ(run(property("qom-set", "guest-stats-polling-interval", R"(,"value":7)")), R"({"return":{}})");
+  EXPECT_EQ(run(property("qom-get", "guest-stats-polling-interval")), R"({"return":7})");
+  for (const std::string_view wrong : {"-1", "4294967296", "\"7\""}) {
+    EXPECT_THAT(run(property("qom-set", "guest-stats-polling-interval", fmt::format(R"(,"value":{})", wrong))),
+                HasSubstr("qom-set: 'value': must be 0 to 4294967295 seconds"));
+  }
+  EXPECT_THAT(run(property("qom-set", "guest-stats", R"(,"value":7)")), HasSubstr("property 'guest-stats'"));
+  EXPECT_THAT(run(property("qom-get", "size")), HasSubstr("property 'size'"));
+  EXPECT_THAT(run(property("qom-get", "guest-stats", "", "x")), HasSubstr("DeviceNotFound"));
+  EXPECT_EQ(machine.interval_s, 7U);
+}
+
 std::string throttle(std::string_view name, std::string_view more, int bps = 0, int iops = 0) {
   return fmt::format(R"({{"execute":"block_set_io_throttle","arguments":{{{},"bps":{},"bps_rd":0,"bps_wr":0,"iops":{},)"
                      R"("iops_rd":0,"iops_wr":0{}}}}})",

@@ -181,6 +181,10 @@ void Server::on_net_disconnect(std::string_view netdev) {
   send_event("NETDEV_STREAM_DISCONNECTED", fmt::format(R"({{"netdev-id":{}}})", quote_json(netdev)));
 }
 
+void Server::on_balloon_change(uint64_t actual_bytes) {
+  send_event("BALLOON_CHANGE", fmt::format(R"({{"actual":{}}})", actual_bytes));
+}
+
 void Server::send_event(std::string_view name, std::string_view data) {
   const std::string text = event_text(name, data, realtime_us());
   for (const std::unique_ptr<Client>& client : clients_) client->send(text);

@@ -31,6 +31,7 @@ class Server : public MachineObserver {
   void on_shutdown(ShutdownCause cause) override;
   void on_block_error(const BlockError& error) override;
   void on_net_disconnect(std::string_view netdev) override;
+  void on_balloon_change(uint64_t actual_bytes) override;
 
   // Sends what is queued, waiting at most `timeout_ms` for slow clients: the last call before the process ends.
   void flush(int timeout_ms);

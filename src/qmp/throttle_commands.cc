@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "qmp/balloon_commands.h"
+
 namespace strato::qmp {
 namespace {
 
@@ -178,13 +180,15 @@ void block_set_io_throttle(MachineControl& machine, const json_t& arguments, Com
 }
 
 void qom_get(MachineControl& machine, const json_t& arguments, CommandReply reply) {
-  Result<std::string> limits = group_limits(machine, arguments);
-  if (limits) return reply(*std::move(limits));
-  reply(std::unexpected(to_command_error(std::move(limits).error().context("qom-get"))));
+  const std::optional<std::string_view> device = peripheral_of(arguments);
+  Result<std::string> value = device ? balloon_property(machine, *device, arguments) : group_limits(machine, arguments);
+  if (value) return reply(*std::move(value));
+  reply(std::unexpected(to_command_error(std::move(value).error().context("qom-get"))));
 }
 
 void qom_set(MachineControl& machine, const json_t& arguments, CommandReply reply) {
-  Result<> set = set_group_rates(machine, arguments);
+  const std::optional<std::string_view> device = peripheral_of(arguments);
+  Result<> set = device ? set_balloon_property(machine, *device, arguments) : set_group_rates(machine, arguments);
   if (!set) set = std::unexpected(std::move(set).error().context("qom-set"));
   reply(to_command_result(set));
 }

@@ -8,7 +8,7 @@ namespace strato::qmp {
 extern const std::span<const Argument> kBlockThrottleArguments;
 void block_set_io_throttle(MachineControl& machine, const json_t& arguments, CommandReply reply);
 
-// Of the objects only throttle groups have properties that can be asked for and changed.
+// Throttle groups and balloons have properties that can be asked for and changed.
 extern const std::span<const Argument> kQomGetArguments;
 void qom_get(MachineControl& machine, const json_t& arguments, CommandReply reply);
 extern const std::span<const Argument> kQomSetArguments;

@@ -115,6 +115,11 @@ class ChainWriter : public ChainPart {
   GuestResult<ChainWriter> split_tail(uint64_t bytes);
   // Takes all that remains, for readv(2) and its like. The lease ends before the chain does.
   GuestResult<DmaLease> lease() { return lease_rest(DmaDirection::ToGuest); }
+  // Takes all that remains, for what is done with the memory itself (giving it back to the host): visit(GuestSlice).
+  template <class Visit>
+  void take_slices(Visit&& visit) {
+    consume(remaining(), visit);
+  }
 
   // Bytes written or filled through this part; neither skipped nor leased ones, nor those of parts split off.
   uint64_t written() const { return written_; }

@@ -76,7 +76,10 @@ ROWS = {
                                ["-device d", "-netdev n", "unix:nobody"]),
     "device": (["-device", "virtio-nothing-device,id=d"], ["-device", "virtio-nothing-device"]),
     "object": (["-object", "nothing,id=o"], ["-object", "nothing"]),
-    "memory file": (["-mem-path", "/dev/shm"], ["-mem-path", "/dev/shm"]),
+    "memory file": (["-mem-path", "/nonexistent/ram"], ["-mem-path", "/nonexistent/ram"]),
+    "memory object": (["-object", "memory-backend-ram,id=m,size=64M,policy=some"], ["-object", "policy=some"]),
+    "balloon": (["-device", "virtio-balloon-device,id=b,membuf-percent=81"], ["-device", "membuf-percent=81"]),
+    "generation": (["-device", "vmgenid,id=g,guid=none"], ["-device", "guid=none"]),
 }
 
 

@@ -38,6 +38,7 @@ constexpr MachineMap kMap = {
     .second_ioapic = std::nullopt,
     .event_device = {.base = 0x0908'0000, .size_bytes = 0x1000},
     .event_device_gsi = kEventDeviceGsi,
+    .vm_generation = {.base = 0x0909'0000, .size_bytes = 0x1'0000},
     .board = kBoard,
     .acpi = false,
 };

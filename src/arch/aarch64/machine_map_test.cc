@@ -22,6 +22,7 @@ std::vector<Place> places() {
                          {"steal time", kStealTime, kStealTimeBytes},
                          {"virtio", map.virtio_mmio.base, map.virtio_mmio.size_bytes},
                          {"event device", map.event_device.base, map.event_device.size_bytes},
+                         {"vmgenid", map.vm_generation.base, map.vm_generation.size_bytes},
                          {"ram", kRam, kMaxRamBytes}};
   for (const BoardDevice& device : map.board) all.push_back({"board", device.window.base, device.window.size_bytes});
   for (const boot::AddressRange& region : redistributor_regions(254)) {

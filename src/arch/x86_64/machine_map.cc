@@ -41,6 +41,7 @@ constexpr MachineMap kMap = {
                                   .pins = kSecondIoapicPins},
     .event_device = {.base = 0xf000'0000, .size_bytes = 0x1000},
     .event_device_gsi = kEventDeviceGsi,
+    .vm_generation = {.base = 0xf001'0000, .size_bytes = 0x1'0000},
     .board = kBoard,
     .acpi = true,
 };

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/result.h"
+
+namespace strato {
+
+// Makes all pages of a writable mapping be there, by so many threads at once, and returns when they are. `page_bytes`
+// divides the work. Errors say why the host has no more.
+Result<> populate(std::byte* start, uint64_t bytes, uint64_t page_bytes, uint32_t threads);
+
+}  // namespace strato
