@@ -104,8 +104,8 @@ LONG = {"x86_64": {"backports bzImage", "machine acpi=off", "socket", "save back
 def make_image(folder, *options):
     """A kernel and an initramfs, which has the scripts of this folder, by tools/guest-image."""
     scripts = [f"{path}:{path.name}" for path in HERE.glob("*.sh")]
-    subprocess.run([os.path.join(ROOT, "tools", "guest-image"), "--arch", architecture(), *options, "--files", *scripts, "--out", str(folder)], check=True,
-                   stderr=subprocess.DEVNULL)
+    subprocess.run([os.path.join(ROOT, "tools", "guest-image"), "--arch", architecture(), *options, "--files", *scripts,
+                    "--out", str(folder)], check=True, stderr=subprocess.DEVNULL)
 
 
 class Images:

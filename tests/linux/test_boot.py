@@ -149,7 +149,7 @@ def test_each_processor_takes_its_timer_interrupts_and_the_devices_have_theirs(n
     assert timer[2][:3] == [chip, "27", "Level"]
     assert rows["uart-pl011"][2][:3] == [chip, "33", "Level"]
     assert rows["rtc-pl031"][2][:3] == [chip, "34", "Level"]
-    assert rows["Err:"][1] == [0]
+    assert re.search(r"^interrupts=Err: +0$", run.output, re.M), "spurious ones"
 
 
 @pytest.mark.run("topology")

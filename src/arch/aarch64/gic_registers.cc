@@ -86,11 +86,11 @@ std::vector<Register> cpu_interface_v2() {
 }  // namespace
 
 std::vector<Register> distributor(uint8_t version, uint32_t interrupts) {
-  // The revision of KVM's model decides what the others mean. Then the switch (of both groups, and SGIs without active state):
-  // while it is off, KVM leaves pending interrupts where they are and does not look for them again when it goes on.
-  std::vector<Register> registers{
-      {.offset = 0x008, .name = "GICD_IIDR", .kept_at_reset = kAll},
-      {.offset = 0x000, .name = "GICD_CTLR", .kept_at_reset = kAll & ~uint64_t{0x103}}};
+  // The revision of KVM's model decides what the others mean. Then the switch (of both groups, and SGIs without active
+  // state): while it is off, KVM leaves pending interrupts where they are and does not look for them again when it goes
+  // on.
+  std::vector<Register> registers{{.offset = 0x008, .name = "GICD_IIDR", .kept_at_reset = kAll},
+                                  {.offset = 0x000, .name = "GICD_CTLR", .kept_at_reset = kAll & ~uint64_t{0x103}}};
   const Bank shared{.out = registers, .prefix = "GICD", .frame = 0, .first = kPrivate, .end = interrupts};
   if (version == 2) {
     shared.plain("ITARGETSR", kItargetsr, 8);
