@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <functional>
@@ -261,7 +262,7 @@ class FakeBackEnd {
     message.msg_controllen = sizeof control;
     const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got <= 0) {
-      if (got == 0) die();
+      if (got == 0 || errno != EAGAIN) die();
       return false;
     }
     STRATO_ASSERT(got == sizeof(vhost::UserHeader));

@@ -113,7 +113,8 @@ class ConsolePlan final : public VirtioDevicePlan {
 };
 
 Result<std::unique_ptr<VirtioDevicePlan>> plan_port(const SerialPortConfig& port, const DevicePlanContext& context) {
-  STRATO_TRY(find_own_chardev(context.config, port.chardev, port.id));
+  Result<const ChardevConfig*> chardev = find_own_chardev(context.config, port.chardev, port.id);
+  if (!chardev) return std::unexpected(std::move(chardev).error());
   for (const ObjectOptions& device : context.config.devices) {
     if (device.type == kSerialDevice) return nullptr;
     if (device.value_of("id") == port.id) break;

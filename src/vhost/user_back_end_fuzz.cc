@@ -28,7 +28,7 @@ class Session : private UserDeviceFixture {
   explicit Session(FuzzedDataProvider& input) : UserDeviceFixture(input.ConsumeBool(), 32), input_(input) {}
 
   void run() {
-    if (input_.ConsumeBool()) lie();
+    if (rarely()) lie();
     if (exchange()) {
       make();
       start();
@@ -46,13 +46,14 @@ class Session : private UserDeviceFixture {
     uint32_t room = 0;
   };
 
-  bool rarely() { return input_.ConsumeIntegralInRange<int>(0, 15) == 0; }
+  // Not at the end of the input.
+  bool rarely() { return input_.ConsumeIntegralInRange<int>(0, 15) == 15; }
 
   // What a back end that lies is asked first; afterwards it is honest.
   bool exchange() {
-    back_end.features = input_.ConsumeBool() ? back_end.features : input_.ConsumeIntegral<uint64_t>();
-    back_end.protocol = input_.ConsumeBool() ? back_end.protocol : input_.ConsumeIntegral<uint64_t>();
-    back_end.queue_count = input_.ConsumeBool() ? 2 : input_.ConsumeIntegral<uint64_t>();
+    back_end.features = !rarely() ? back_end.features : input_.ConsumeIntegral<uint64_t>();
+    back_end.protocol = !rarely() ? back_end.protocol : input_.ConsumeIntegral<uint64_t>();
+    back_end.queue_count = !rarely() ? 2 : input_.ConsumeIntegral<uint64_t>();
     const UserNeeds needs{.features = virtio::kFeatureVersion1,
                           .queues = 2,
                           .config_bytes = input_.ConsumeBool() ? size_t{8} : size_t{0}};
@@ -110,7 +111,7 @@ class Session : private UserDeviceFixture {
     if (drivers[queue].free_slots() < 3) return;
     auto chain = drivers[queue].chain();
     chain.readable_obj(InHeader{.opcode = 1, .unique = ++unique_});
-    const size_t pieces = rarely() ? input_.ConsumeIntegralInRange<size_t>(0, 1025) : 0;
+    const size_t pieces = rarely() ? input_.ConsumeIntegralInRange<size_t>(0, 1024) : 0;
     for (size_t i = 0; i < pieces; ++i) chain.readable(std::vector<std::byte>(1));
     if (room != 0) chain.writable(room);
     const FakeDriver::Submitted sent = chain.indirect().submit();
@@ -133,9 +134,9 @@ class Session : private UserDeviceFixture {
     if (!back_end.running(queue)) return;
     switch (input_.ConsumeIntegralInRange<int>(0, 3)) {
       case 0:
-        return back_end.use(queue, input_.ConsumeIntegralInRange<uint32_t>(0, 40), input_.ConsumeIntegral<uint32_t>());
+        return back_end.use(queue, input_.ConsumeIntegralInRange<uint32_t>(0, 3), input_.ConsumeIntegral<uint8_t>());
       case 1:
-        return back_end.use(queue, input_.ConsumeIntegral<uint32_t>(), input_.ConsumeIntegralInRange<uint32_t>(0, 100));
+        return back_end.use(queue, input_.ConsumeIntegral<uint32_t>(), input_.ConsumeIntegral<uint32_t>());
       case 2:
         return back_end.publish_used(queue, input_.ConsumeIntegral<uint16_t>());
       default:
@@ -196,12 +197,12 @@ class Session : private UserDeviceFixture {
         serve();
         break;
       case 6:
+      case 7:
         lie_in_ring();
         break;
-      case 7:
-        if (rarely()) say_something();
-        break;
       case 8:
+        if (rarely()) say_something();
+        if (rarely()) break;
         back_end.die();
         if (input_.ConsumeBool()) back_end.stop_listening();
         break;
@@ -257,12 +258,12 @@ class Session : private UserDeviceFixture {
 }  // namespace strato::vhost
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const bool quiet = [] {
+  static const bool kQuiet = [] {
     strato::set_log_level(strato::LogLevel::Error);
     ::signal(SIGPIPE, SIG_IGN);
     return strato::open_log_file("/dev/null").has_value();
   }();
-  STRATO_ASSERT(quiet);
+  STRATO_ASSERT(kQuiet);
   FuzzedDataProvider input(data, size);
   strato::vhost::Session(input).run();
   return 0;
