@@ -199,6 +199,7 @@ Result<> Passt::watch(EventLoop& loop) {
     process_watch_.reset();
     read_messages();
     log(LogLevel::Warn, "{}: passt has ended: {}", args_.name, reap());
+    net_->disconnect();
   }));
   return {};
 }

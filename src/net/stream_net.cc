@@ -102,6 +102,15 @@ void StreamNet::lost(const Connection& connection) {
   if (!args_.server && args_.retry_ns != 0) retry_.arm(args_.retry_ns);
 }
 
+void StreamNet::disconnect() {
+  Connection connection;
+  {
+    MutexLock lock(mutex_);
+    connection = connection_;
+  }
+  if (connection != nullptr) lost(connection);
+}
+
 void StreamNet::set_connection(Connection connection) {
   {
     MutexLock lock(mutex_);

@@ -35,6 +35,9 @@ class StreamNet final : public NetBackend {
                                                   std::function<void()> on_disconnect = {});
   ~StreamNet() override;
 
+  // The owner knows that nobody is there any more, also when no side looks. On the loop.
+  void disconnect() STRATO_EXCLUDES(mutex_);
+
   size_t pairs() const override { return 1; }
   uint32_t offloads() const override { return 0; }
   void set_offloads(uint32_t /*offloads*/) override {}

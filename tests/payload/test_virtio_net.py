@@ -274,9 +274,29 @@ def test_a_quit_under_load_ends_the_process(start_vmm, tmp_path, peer):
     (("-netdev", "tap,id=n,fd=1000", "-device", "virtio-net-device,netdev=n,id=d"), "-device d: -netdev n: fd 1000"),
     (("-netdev", "tap,id=n,fd=1", "-device", "virtio-net-device,netdev=n,id=d"), "fd 1: not a tap interface"),
     (("-netdev", "tap,id=n,ifname=t,vhostfd=9"), "vhostfd= and vhostfds= need vhost=on"),
+    (("-netdev", "user,id=n,restrict=on,hostfwd=tcp::1-:1"), "restrict=on and hostfwd= exclude each other"),
+    (("-netdev", "tap,id=n,ifname=t,vhost=on", "-object", "throttle-group,id=g", "-device", "virtio-net-device,netdev=n,id=d,rx-throttle-group=g"),
+     "-device d: rx-throttle-group= and tx-throttle-group= have no effect"),
     (("-netdev", "vhost-user,id=n,chardev=c"), "unsupported backend"),
 ])
 def test_a_wrong_option_is_named(start_vmm, options, message):
     vmm = start_vmm(*options, kernel=guest("virtio_net"))
     assert vmm.wait() == 1
     assert message in vmm.stderr()
+
+
+def test_a_user_network_without_passt_says_what_to_install(start_vmm, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    vmm = start_vmm("-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n,id=d", kernel=guest("virtio_net"))
+    assert vmm.wait() == 1
+    assert "-netdev n: 'passt' cannot be started: install passt" in vmm.stderr()
+
+
+def test_a_user_network_whose_passt_cannot_work_says_why(start_vmm, monkeypatch, tmp_path):
+    program = tmp_path / "passt"
+    program.write_text("#!/bin/sh\necho 'No external routable interface' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    vmm = start_vmm("-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n,id=d", kernel=guest("virtio_net"))
+    assert vmm.wait() == 1
+    assert "-netdev n: passt has ended at once: No external routable interface" in vmm.stderr()
