@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 from guests import LIMIT, end, perform, run, start
 
@@ -186,14 +187,9 @@ def user(image, folder):
     guest = Guest(image, netdev=f"user,id=n,hostfwd=tcp:127.0.0.1:{forwarded}-:80", address="10.0.2.15/24")
     guest.must("ip route add default via 10.0.2.2")
     assert "a page of the host" in guest.must(f"wget -q -O - http://10.0.2.2:{port}/")
-    guest.begin("echo 'a word of the guest' | nc -l -p 80")
-    guest.must("until netstat -ltn | grep -q ':80 '; do sleep 0.1; done")
-    with socket.create_connection(("127.0.0.1", forwarded), timeout=LIMIT) as connection:
-        said = b""
-        while piece := connection.recv(100):
-            said += piece
-    assert said == b"a word of the guest\n", said
-    guest.finish()
+    guest.must("mkdir /tmp/www; echo 'a page of the guest' >/tmp/www/page; httpd -p 80 -h /tmp/www")
+    with urllib.request.urlopen(f"http://127.0.0.1:{forwarded}/page", timeout=LIMIT) as page:
+        assert page.read() == b"a page of the guest\n"
     (passt,) = children(guest.vmm.pid)
     os.kill(int(passt), signal.SIGKILL)
     guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done")
