@@ -191,9 +191,10 @@ def user(image, folder):
     with urllib.request.urlopen(f"http://127.0.0.1:{forwarded}/page", timeout=LIMIT) as page:
         assert page.read() == b"a page of the guest\n"
     (passt,) = children(guest.vmm.pid)
+    qmp = guest.vmm.qmp  # connected before there is something to hear
     os.kill(int(passt), signal.SIGKILL)
     guest.must("while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done")
-    assert guest.vmm.qmp.wait_event("NETDEV_STREAM_DISCONNECTED")["data"] == {"netdev-id": "n"}
+    assert qmp.wait_event("NETDEV_STREAM_DISCONNECTED")["data"] == {"netdev-id": "n"}
     assert children(guest.vmm.pid) == []
     guest.power_off()
     closed = Guest(image, netdev="user,id=n,restrict=on", address="10.0.2.15/24")

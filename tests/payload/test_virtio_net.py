@@ -1,6 +1,7 @@
 """virtio_net: frames of a guest reach a peer on a stream socket and come back, whatever the driver did to the device before."""
 import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -300,3 +301,22 @@ def test_a_user_network_whose_passt_cannot_work_says_why(start_vmm, monkeypatch,
     vmm = start_vmm("-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n,id=d", kernel=guest("virtio_net"))
     assert vmm.wait() == 1
     assert "-netdev n: passt has ended at once: No external routable interface" in vmm.stderr()
+
+
+def test_a_passt_that_ends_is_an_event_and_one_that_does_not_ends_with_the_vm(start_vmm, monkeypatch, tmp_path):
+    program = tmp_path / "passt"
+    answer = r"\0\0\0\052\001\002\003\004\005\006\001\002\003\004\005\006\010\006" + 28 * "A"
+    program.write_text(f"#!/bin/sh\necho $$ >>{tmp_path}/pids\nhead -c 46 <&3 >/dev/null\nprintf '{answer}' >&3\nexec cat <&3 >/dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    options = ("-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n,id=d", "-S")
+    vmm = start_vmm(*options, kernel=guest("virtio_net"))
+    qmp = vmm.qmp
+    os.kill(int((tmp_path / "pids").read_text().split()[0]), signal.SIGKILL)
+    assert qmp.wait_event("NETDEV_STREAM_DISCONNECTED")["data"] == {"netdev-id": "n"}
+    qmp.command("quit")
+    assert vmm.wait() == 0
+    vmm = start_vmm(*options, kernel=guest("virtio_net"))
+    vmm.qmp.command("quit")
+    assert vmm.wait() == 0
+    assert not os.path.exists(f"/proc/{(tmp_path / 'pids').read_text().split()[1]}")
