@@ -192,6 +192,7 @@ Result<> Net::start_vhost_queue(size_t index, QueueWiring wiring) {
     Result<std::unique_ptr<NetReceiver>> watcher = backend_->attach_receiver(0, loop, [] {});
     if (watcher) {
       watcher_ = *std::move(watcher);
+      watcher_->listen(false);  // to frames; but what becomes of the interface is told from now on
     } else {
       log_guest(LogLevel::Warn, "{}: {}", shared_.name, watcher.error().text());
     }
