@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -217,16 +218,14 @@ class FakeBackEnd {
     bool ready() const { return size != 0 && descriptors != nullptr && kick.valid() && enabled; }
   };
 
-  static uint16_t get16(const std::byte* at) {
-    le16 value;
-    std::memcpy(&value, at, sizeof value);
-    std::atomic_thread_fence(std::memory_order_acquire);
-    return value.get();
+  // Of a ring, where it is aligned: the other side may write it meanwhile.
+  static uint16_t get16(std::byte* at) {
+    const std::atomic_ref<uint16_t> word(*reinterpret_cast<uint16_t*>(at));
+    return std::bit_cast<le16>(word.load(std::memory_order_acquire)).get();
   }
   static void put16(std::byte* at, uint16_t value) {
-    std::atomic_thread_fence(std::memory_order_release);
-    const le16 wire(value);
-    std::memcpy(at, &wire, sizeof wire);
+    const std::atomic_ref<uint16_t> word(*reinterpret_cast<uint16_t*>(at));
+    word.store(std::bit_cast<uint16_t>(le16(value)), std::memory_order_release);
   }
 
   std::byte* guest(uint64_t address, uint64_t bytes) {
