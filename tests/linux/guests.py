@@ -14,6 +14,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
+import endless_fault  # noqa: E402
 from boards import BOARD  # noqa: E402
 from vmm import Vmm  # noqa: E402
 
@@ -66,6 +67,7 @@ def start(image, words, *options, smp=1, memory_mib=192, **rest):
     """`words` for the kernel and for tools/bed/guest_init.sh."""
     vmm = Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/{BOARD.kernel}", initrd=f"{image}/initramfs.cpio",
               memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", env={"STRATOVIRT_LOG_LEVEL": "info"}, **rest)
+    endless_fault.start_watch(vmm.process)
     atexit.register(leave, vmm)
     return vmm
 

@@ -14,7 +14,7 @@ from vmm import ROOT, SCALE, architecture, binary
 HERE = pathlib.Path(__file__).resolve().parent
 WITH_KVM = os.path.join(ROOT, "tools", "with-kvm")
 BED_FAILED = 125  # not the command: the emulator of a bed may end, and the bed is started anew
-GUEST_FAULTED = b"guest faulted: "  # said by guests.py
+GUEST_FAULTED = b"guest faulted: "  # said by guests.py and endless_fault.py
 LIMIT = 400  # seconds for one run; a boot takes 10 on a quiet machine
 WORDS = f"console={BOARD.console} quiet panic=-1"
 MARK = f"strato.port={BOARD.progress},2"  # init has begun
@@ -172,7 +172,7 @@ def command(run, folder):
                 "-no-reboot", "-serial", "stdio", *machine_arguments(run, folder)]
     if run.scenario:
         return ["/usr/bin/python3", "-B", str(HERE / "scenarios.py"), run.scenario, str(folder), run.smp]
-    ours = [binary(), "-machine", run.machine, *machine_arguments(run, folder), "-serial"]
+    ours = ["/usr/bin/python3", "-B", str(HERE / "endless_fault.py"), binary(), "-machine", run.machine, *machine_arguments(run, folder), "-serial"]
     if run.serial != "file":
         return [*ours, run.serial]
     script = (f'cd "$STRATO_SCRATCH"; {shlex.join(ours)} file,path=serial -boot-timeline timeline >&2; code=$?; '
