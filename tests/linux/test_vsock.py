@@ -17,8 +17,8 @@ def vsock_image(bed, tmp_path_factory):
 
 
 @pytest.mark.long("aarch64")
-@pytest.mark.parametrize("scenario", ["connections", "connections_vhost"])
-def test_a_hundred_connections_both_ways_a_thousand_in_turn_and_two_restores(vsock_image, scenario):
+@pytest.mark.parametrize("scenario", ["connections", pytest.param("connections_vhost", marks=pytest.mark.long), "few_connections_vhost"])
+def test_connections_both_ways_at_once_and_in_turn_and_two_restores(vsock_image, scenario):
     assert "all came back right" in script("vsocks.py", scenario, vsock_image)
 
 

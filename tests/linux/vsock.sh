@@ -1,9 +1,15 @@
 #!/bin/sh
-# The guest's side of vsocks.py, by the program of vsock.c. strato.connects= says how many connections one after the other.
+# The guest's side of vsocks.py, by the program of vsock.c. strato.parallel= says how many connections at once, strato.connects= how
+# many one after the other.
 read -r cmdline </proc/cmdline
-for word in $cmdline; do case $word in strato.connects=*) connects=${word#*=} ;; esac; done
+for word in $cmdline; do
+  case $word in
+    strato.connects=*) connects=${word#*=} ;;
+    strato.parallel=*) parallel=${word#*=} ;;
+  esac
+done
 /vsock echo 1024 &
-/vsock many 52 100 65536
+/vsock many 52 "$parallel" 65536
 /vsock storm 52 "$connects"
 for generation in 1 2; do
   /vsock hold 53

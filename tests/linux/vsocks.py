@@ -127,7 +127,7 @@ def save(vmm, folder):
     assert vmm.wait(LIMIT) == 0, vmm.stderr()
 
 
-def connections(image, folder, connects=1000, packed="off", ends_of=UnixEnds):
+def connections(image, folder, connects=1000, parallel=PARALLEL, packed="off", ends_of=UnixEnds):
     """Both ways at once, one after the other, and twice saved and restored with connections open."""
     ends = ends_of(folder)
     ends.serve(52, echo_one)
@@ -136,11 +136,11 @@ def connections(image, folder, connects=1000, packed="off", ends_of=UnixEnds):
     last = queue.Queue()
     ends.serve(54, last.put)
     options = ("-device", f"{ends.device},packed={packed}")
-    words = f"strato.connects={connects}"
+    words = f"strato.connects={connects} strato.parallel={parallel}"
     vmm = start_script(image, "vsock.sh", *options, words=words, smp=2)
     vmm.wait_for("vsock: listens", LIMIT)
-    exchange_at_once(ends, PARALLEL)
-    vmm.wait_for(f"vsock: {PARALLEL} of {PARALLEL} came back right", LIMIT)
+    exchange_at_once(ends, parallel)
+    vmm.wait_for(f"vsock: {parallel} of {parallel} came back right", LIMIT)
     vmm.wait_for(f"vsock: {connects} connections", 10 * LIMIT)
     for generation in (1, 2):
         vmm.wait_for("vsock: holds", LIMIT)
@@ -163,6 +163,10 @@ def connections_packed(image, folder):
 
 def connections_vhost(image, folder):
     connections(image, folder, ends_of=KernelEnds)
+
+
+def few_connections_vhost(image, folder):
+    connections(image, folder, connects=100, parallel=10, ends_of=KernelEnds)
 
 
 def many_connections(image, folder):
