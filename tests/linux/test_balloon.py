@@ -10,6 +10,7 @@ def balloon_image(bed, tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.long("aarch64")
 def test_what_is_in_the_balloon_is_the_hosts_and_comes_back(balloon_image):
     assert "all came back" in script("balloons.py", "sizes", balloon_image)
 
@@ -18,5 +19,6 @@ def test_free_memory_is_given_back_by_itself_and_a_copy_has_other_random_numbers
     assert "all came back" in script("balloons.py", "reports", balloon_image)
 
 
+@pytest.mark.long("aarch64")
 def test_huge_pages_are_reserved_and_given_back(bed):
     assert "all came back" in script("balloons.py", "huge", "-")

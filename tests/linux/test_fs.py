@@ -3,6 +3,7 @@ import os
 import subprocess
 
 import pytest
+from boards import BOARD
 from runs import HERE, make_image, script
 from vmm import ROOT
 
@@ -12,14 +13,16 @@ def share_image(bed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("share")
     subprocess.run([os.path.join(ROOT, "tools", "packages"), "fs"], check=True)
     program = os.path.join(folder, "posix")
-    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "posix.c")], check=True)
+    subprocess.run([BOARD.compiler, "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "posix.c")], check=True)
     make_image(folder, "--modules", "virtio_mmio,virtiofs", "--files", f"{program}:posix")
     return str(folder)
 
 
+@pytest.mark.long("aarch64")
 def test_a_mounted_directory_does_what_posix_says(share_image):
     assert "checks, 1 fail" in script("shares.py", "posix", share_image)
 
 
+@pytest.mark.long("aarch64")
 def test_a_back_end_that_is_killed_under_load_takes_nobody_with_it(share_image):
     assert "ended twice, mounted twice" in script("shares.py", "death", share_image)
