@@ -343,17 +343,18 @@ class Vmm:
             time.sleep(0.01)
 
     def memory_kib(self, key, outside=None):
-        """A sum over /proc/PID/smaps (Pss, Private_Dirty, ...); without guest RAM: a run of adjacent alike mappings of `outside` KiB or more."""
+        """A sum over /proc/PID/smaps (Pss, Private_Dirty, ...); without guest RAM: a run of adjacent mappings of `outside` KiB or more, which may be of a
+        file, and of nothing where it was discarded."""
         total = run = run_size = 0
-        end = alike = None
+        end = permissions = None
         with open(f"/proc/{self.pid}/smaps") as smaps:
             for line in smaps:
-                if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)", line):
-                    if found[1] != end or found.groups()[2:] != alike:
+                if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line):
+                    if found[1] != end or found[3] != permissions:
                         total += 0 if outside and run_size >= outside else run
                         run = run_size = 0
                     run_size += (int(found[2], 16) - int(found[1], 16)) >> 10
-                    end, alike = found[2], found.groups()[2:]
+                    end, permissions = found[2], found[3]
                 elif line.startswith(key + ":"):
                     run += int(line.split()[1])
         return total + (0 if outside and run_size >= outside else run)
