@@ -299,7 +299,8 @@ DeviceHost Microvm::device_host() {
           .on_net_disconnect =
               [this](const std::string& netdev) {
                 for (MachineObserver* observer : observers_) observer->on_net_disconnect(netdev);
-              }};
+              },
+          .io_threads = io_threads_.get()};
 }
 
 std::vector<Component*> Microvm::device_components() {

@@ -53,9 +53,7 @@ Result<> VirtioMmioDevices::add_ioapic(const Args& args) {
 Result<> VirtioMmioDevices::add(const Args& args, VirtioMmioPlan& plan) {
   const std::optional<virtio::TransportMmioState> state =
       STRATO_TRY(saved_state<virtio::TransportMmioState>(args.saved, plan.component));
-  DeviceHost host = args.host;
-  host.io_threads = &args.io_threads;
-  std::unique_ptr<virtio::Device> device = STRATO_TRY(plan.device->make(host, state ? &state->device : nullptr));
+  std::unique_ptr<virtio::Device> device = STRATO_TRY(plan.device->make(args.host, state ? &state->device : nullptr));
   const VirtioDeviceConfig& common = plan.device->common();
 
   auto slot = std::make_shared<Slot>();
