@@ -104,7 +104,7 @@ void VhostVsock::stop_queue(size_t index, ReturnQueue done) {
 }
 
 void VhostVsock::reset(Done done) {
-  auto clear = [this, done = std::move(done)]() mutable {
+  run_on(loop_, alive_.token(), [this, done = std::move(done)]() mutable {
     for (size_t ring = 0; ring < kRings; ++ring) {
       if (vhost_->ring_started(ring)) (void)take_queue(ring);
     }
@@ -112,10 +112,7 @@ void VhostVsock::reset(Done done) {
     events_.clear();
     started_ = false;
     done();
-  };
-  EventLoop* loop = loop_;
-  if (loop == nullptr) return clear();
-  loop->post(alive_.token(), std::move(clear));
+  });
 }
 
 Result<std::vector<std::byte>> VhostVsock::save() const {

@@ -98,12 +98,7 @@ void Balloon::stop_queue(size_t index, ReturnQueue done) {
 }
 
 void Balloon::reset(Done done) {
-  EventLoop* loop = loop_;
-  if (loop == nullptr) {
-    clear();
-    return done();
-  }
-  loop->post(alive_.token(), [this, done = std::move(done)]() mutable {
+  run_on(loop_, alive_.token(), [this, done = std::move(done)]() mutable {
     clear();
     done();
   });
@@ -176,17 +171,10 @@ void Balloon::serve(size_t index) {
 }
 
 void Balloon::serve_pages(QueueWorker& worker, bool inflate) {
-  Queue& queue = worker.queue();
-  int budget = kRoundChains;
-  for (; budget > 0; --budget) {
-    GuestResult<std::optional<Chain>> next = queue.pop();
-    if (!next || !*next) break;
-    Chain chain = **std::move(next);
+  worker.serve_chains(kRoundChains, [this, &queue = worker.queue(), inflate](Chain chain) {
     serve_pages_of(chain, *queue.memory(), inflate);
     queue.push_used(std::move(chain), 0);
-  }
-  worker.publish();
-  if (budget == 0) worker.serve_later();
+  });
 }
 
 void Balloon::serve_pages_of(Chain& chain, const GuestMemory& memory, bool inflate) {
@@ -224,14 +212,9 @@ bool Balloon::poisoned() const {
 
 // §5.5.6.7: free memory, which the driver gets back with the chain.
 void Balloon::serve_reports(QueueWorker& worker) {
-  Queue& queue = worker.queue();
   // §5.5.6.7.2: what the driver filled free pages with must still be there; a page that was given back is zero.
   const bool keep = poisoned() || (negotiated_ & kBalloonReporting) == 0;
-  int budget = kRoundChains;
-  for (; budget > 0; --budget) {
-    GuestResult<std::optional<Chain>> next = queue.pop();
-    if (!next || !*next) break;
-    Chain chain = **std::move(next);
+  worker.serve_chains(kRoundChains, [this, &worker, keep](Chain chain) {
     if (chain.writer.empty()) log_guest(LogLevel::Warn, "{}: a report of no memory", name_);
     if (!keep) {
       chain.writer.take_slices([this](const GuestSlice& slice) {
@@ -239,10 +222,8 @@ void Balloon::serve_reports(QueueWorker& worker) {
         if (!gone) log_guest(LogLevel::Warn, "{}: {}", name_, gone.error().text());
       });
     }
-    queue.push_used(std::move(chain), 0);
-  }
-  worker.publish();
-  if (budget == 0) worker.serve_later();
+    worker.queue().push_used(std::move(chain), 0);
+  });
 }
 
 // §5.5.6.3: the driver's buffer stays until we want newer ones.

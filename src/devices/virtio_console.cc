@@ -121,12 +121,7 @@ void Console::stop_queue(size_t index, ReturnQueue done) {
 }
 
 void Console::reset(Done done) {
-  EventLoop* loop = loop_;
-  if (loop == nullptr) {
-    clear();
-    return done();
-  }
-  loop->post(alive_.token(), [this, done = std::move(done)]() mutable {
+  run_on(loop_, alive_.token(), [this, done = std::move(done)]() mutable {
     clear();
     done();
   });
@@ -235,11 +230,7 @@ void Console::wake(uint32_t number) {
 void Console::serve_control() {
   QueueWorker& worker = *workers_[kControlTransmit];
   if (!multiport_) return;
-  int budget = kRoundMessages;
-  for (; budget > 0; --budget) {
-    GuestResult<std::optional<Chain>> next = worker.queue().pop();
-    if (!next || !*next) break;
-    Chain chain = **std::move(next);
+  worker.serve_chains(kRoundMessages, [this, &worker](Chain chain) {
     std::array<std::byte, sizeof(ConsoleControl)> buffer;
     const size_t length = chain.reader.read_some(buffer);
     worker.queue().push_used(std::move(chain), 0);
@@ -249,9 +240,7 @@ void Console::serve_control() {
     } else {
       log_guest(LogLevel::Warn, "{}: refused: a control message {}", name_, to_string(message.error()));
     }
-  }
-  worker.publish();
-  if (budget == 0) worker.serve_later();
+  });
   tell_driver();
 }
 

@@ -295,18 +295,12 @@ void Net::resume() {
 // --- the control queue
 
 void Net::serve_control() {
-  Queue& queue = control_->queue();
-  uint64_t budget = kRoundCommands;
-  for (; budget > 0; --budget) {
-    GuestResult<std::optional<Chain>> next = queue.pop();
-    if (!next || !*next) break;
-    Chain chain = **std::move(next);
+  control_->serve_chains(kRoundCommands, [this, &queue = control_->queue()](Chain chain) {
     GuestResult<ChainWriter> answer = chain.writer.split_tail(1);
     if (!answer) {
       ++shared_.refused_requests;
       log_guest(LogLevel::Warn, "{}: refused: a command without room for its answer", shared_.name);
-      queue.push_used(std::move(chain), 0);
-      continue;
+      return queue.push_used(std::move(chain), 0);
     }
     const NetChoices before = shared_.choices;
     const NetControlRules rules{.features = shared_.features, .max_pairs = max_pairs_};
@@ -320,9 +314,7 @@ void Net::serve_control() {
     STRATO_ASSERT(answer->write(obeyed ? kNetControlOk : kNetControlError).has_value());
     const bool alone = chain.writable_bytes() == 1;
     queue.push_used(std::move(chain), alone ? 1 : 0);
-  }
-  control_->publish();
-  if (budget == 0) control_->serve_later();
+  });
 }
 
 // What a command has changed besides the filter, which is looked at for each frame.

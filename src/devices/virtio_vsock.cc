@@ -85,12 +85,7 @@ void Vsock::stop_queue(size_t index, ReturnQueue done) {
 }
 
 void Vsock::reset(Done done) {
-  EventLoop* loop = loop_;
-  if (loop == nullptr) {
-    clear();
-    return done();
-  }
-  loop->post(alive_.token(), [this, done = std::move(done)]() mutable {
+  run_on(loop_, alive_.token(), [this, done = std::move(done)]() mutable {
     clear();
     done();
   });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -12,6 +13,12 @@
 #include "virtio/watch_doorbell.h"
 
 namespace strato::virtio {
+
+// On the loop that serves a device's queues; here and now when it has none, as no queue ever came.
+inline void run_on(EventLoop* loop, Token token, std::move_only_function<void()> work) {
+  if (loop == nullptr) return work();
+  loop->post(std::move(token), std::move(work));
+}
 
 // A queue while a loop serves it, from start_queue() to stop_queue(): calls back when the driver rings. Threads: made,
 // asked and destroyed on the loop.
@@ -34,6 +41,19 @@ class QueueWorker {
   // Serves again after what else waits on the loop: for a driver that keeps us busy.
   void serve_later() {
     wiring_.loop.post(alive_.token(), [this] { serve_(); });
+  }
+  // Gives each of the next chains, `most` of them, to serve(Chain), which pushes it; then publishes, and if there may
+  // be more, goes on later.
+  template <class Serve>
+  void serve_chains(uint64_t most, Serve serve) {
+    uint64_t budget = most;
+    for (; budget > 0; --budget) {
+      GuestResult<std::optional<Chain>> next = queue().pop();
+      if (!next || !*next) break;
+      serve(**std::move(next));
+    }
+    publish();
+    if (budget == 0) serve_later();
   }
   // For stop_queue(); the worker is destroyed then.
   Queue take() { return std::move(wiring_.queue); }
