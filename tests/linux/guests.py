@@ -14,7 +14,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
-import endless_fault  # noqa: E402
+import lost_guest  # noqa: E402
 from boards import BOARD  # noqa: E402
 from vmm import Vmm  # noqa: E402
 
@@ -59,7 +59,7 @@ def faulted(vmm):
 def leave(vmm):
     """A test that fails leaves its guest, which shall not run on in the way of the others."""
     if faulted(vmm):
-        print("guest faulted: triple fault or broken stack", file=sys.stderr)
+        print(f"{lost_guest.SAID}triple fault or broken stack", file=sys.stderr)
     vmm.close()
 
 
@@ -67,7 +67,7 @@ def start(image, words, *options, smp=1, memory_mib=192, **rest):
     """`words` for the kernel and for tools/bed/guest_init.sh."""
     vmm = Vmm(tempfile.mkdtemp(prefix="strato-"), *options, kernel=f"{image}/{BOARD.kernel}", initrd=f"{image}/initramfs.cpio",
               memory_mib=memory_mib, smp=smp, append=f"{QUIET} {words}", env={"STRATOVIRT_LOG_LEVEL": "info"}, **rest)
-    endless_fault.start_watch(vmm.process)
+    lost_guest.start_watch(vmm.process)
     atexit.register(leave, vmm)
     return vmm
 

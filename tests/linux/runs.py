@@ -7,14 +7,16 @@ import re
 import shlex
 import subprocess
 import time
+import warnings
 
+import lost_guest
 from boards import BOARD
 from vmm import ROOT, SCALE, architecture, binary
 
 HERE = pathlib.Path(__file__).resolve().parent
 WITH_KVM = os.path.join(ROOT, "tools", "with-kvm")
+TIMED_OUT = 124
 BED_FAILED = 125  # not the command: the emulator of a bed may end, and the bed is started anew
-GUEST_FAULTED = b"guest faulted: "  # said by guests.py and endless_fault.py
 LIMIT = 400  # seconds for one run; a boot takes 10 on a quiet machine
 WORDS = f"console={BOARD.console} quiet panic=-1"
 MARK = f"strato.port={BOARD.progress},2"  # init has begun
@@ -172,7 +174,7 @@ def command(run, folder):
                 "-no-reboot", "-serial", "stdio", *machine_arguments(run, folder)]
     if run.scenario:
         return ["/usr/bin/python3", "-B", str(HERE / "scenarios.py"), run.scenario, str(folder), run.smp]
-    ours = ["/usr/bin/python3", "-B", str(HERE / "endless_fault.py"), binary(), "-machine", run.machine, *machine_arguments(run, folder), "-serial"]
+    ours = ["/usr/bin/python3", "-B", str(HERE / "lost_guest.py"), binary(), "-machine", run.machine, *machine_arguments(run, folder), "-serial"]
     if run.serial != "file":
         return [*ours, run.serial]
     script = (f'cd "$STRATO_SCRATCH"; {shlex.join(ours)} file,path=serial -boot-timeline timeline >&2; code=$?; '
@@ -188,15 +190,15 @@ def kvm_is_real():
 
 
 def emulator_failed(command, done):
-    """Whether it is to be repeated: the emulator of a bed ends now and then, or has a kernel fault three times over, the bed's as well as
-    a guest's (tools/bed/README.md). Where KVM is real none of that is forgiven."""
+    """Whether it is to be repeated: the emulator of a bed ends now and then, has a kernel fault three times over or stand still, the bed's as
+    well as a guest's (tools/bed/README.md). Where KVM is real none of that is forgiven."""
     if done.returncode == BED_FAILED:
         return True
     if kvm_is_real():
         return False
     if str(command[0]).startswith("qemu-system"):  # which says nothing of a triple fault; its runs all report
         return b"STRATO-REPORT-END" not in done.stdout
-    return done.returncode != 0 and GUEST_FAULTED in done.stderr
+    return done.returncode == TIMED_OUT or done.returncode != 0 and lost_guest.SAID.encode() in done.stderr
 
 
 def in_bed(*command, limit=LIMIT, bed=()):
@@ -210,7 +212,8 @@ def in_bed(*command, limit=LIMIT, bed=()):
                               capture_output=True, timeout=2 * seconds, env=env)
         if not emulator_failed(command, done):
             break
-        print(f"repeated, because the emulator failed: {shlex.join(map(str, command))}\n{done.stderr.decode(errors='replace')[-2000:]}")
+        said = done.stderr.decode(errors="replace")[-2000:]
+        warnings.warn(f"repeated after {time.time() - began:.0f} s, because the emulator failed: {shlex.join(map(str, command))}\n{said}")
     errors = re.sub(r"^bed: .*\n", "", done.stderr.decode(errors="replace"), flags=re.M)
     return Outcome(done.returncode, done.stdout.decode(errors="replace").replace("\r\n", "\n"), errors, began)
 

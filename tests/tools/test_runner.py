@@ -95,6 +95,18 @@ def test_a_failed_python_test_is_reported_with_the_end_of_what_it_said(tmp_path,
     assert len(printed) < run_tests.SAID_CHARACTERS + 1000
 
 
+def test_a_pytest_that_runs_out_of_time_still_tells_what_had_failed_and_where_it_was(tmp_path, monkeypatch):
+    (tmp_path / "test_slow.py").write_text("import time\nimport warnings\ndef test_a():\n    warnings.warn('repeated once')\n"
+                                           "def test_b():\n    assert 1 == 2\ndef test_c():\n    time.sleep(600)\n")
+    monkeypatch.setattr(run_tests, "PYTEST_LIMIT", 15)
+    monkeypatch.setattr(run_tests, "LOGS", tmp_path)
+    monkeypatch.setattr(run_tests, "relative", str)
+    cases = run_tests.pytest_cases("slow", [], tmp_path / "x.xml", [str(tmp_path)], run_tests.Choice(), {})
+    assert [(case.name.rpartition("::")[2], case.status) for case in cases] == [
+        ("test_a", "passed"), ("test_b", "failed"), ("pytest slow (ran out of time)", "failed")]
+    assert "assert 1 == 2" in cases[1].said and "test_c" in cases[2].said
+
+
 SKIPS = """\
 # A comment.
 

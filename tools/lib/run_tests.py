@@ -2,6 +2,7 @@
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import fnmatch
 import json
@@ -49,13 +50,14 @@ IN_ARM_BED_ALWAYS = [
 ONLY_BY_NAME = {"unit"}
 # Whole-run bounds in seconds; a single program that hangs must not eat the run.
 PROGRAM_LIMIT = 600
-PYTEST_LIMIT = 1500
+PYTEST_LIMIT = 2400
+GRACE = 30  # from the request to end, to SIGKILL
 BUILD_LIMIT = 2400
 FUZZ_TOTAL = 240
 FUZZ_EACH = 30
 LONG_FUZZ_EACH = 600
 MUTANT_LIMIT = 600
-SAID_CHARACTERS = 3000
+SAID_CHARACTERS = 1500
 
 
 @dataclasses.dataclass
@@ -102,17 +104,21 @@ def stop_children():
 
 
 def run(argv, log, part, limit, env=None, cwd=ROOT, append=False):
-    """Runs a program in a session of its own with all output in `log`; its exit code, or None after `limit` seconds."""
+    """Runs a program in a session of its own with all output in `log`; its exit code, or None after `limit` seconds: it is asked to end then
+    (pytest writes its report), and killed soon afterwards."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab" if append else "wb") as out:
         child = subprocess.Popen([str(word) for word in argv], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, env=dict(os.environ, **(env or {})), start_new_session=True)
         children.add(child)
-        expired = threading.Event()
+        expired, ended = threading.Event(), threading.Event()
 
         def end():
             expired.set()
-            os.killpg(child.pid, signal.SIGKILL)
+            child.send_signal(signal.SIGINT)
+            if not ended.wait(GRACE):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
 
         timer = threading.Timer(limit, end)
         timer.start()
@@ -125,6 +131,7 @@ def run(argv, log, part, limit, env=None, cwd=ROOT, append=False):
                     progress.show(f"{part}: {text}")
             code = child.wait()
         finally:
+            ended.set()
             timer.cancel()
             children.discard(child)
         if expired.is_set():
@@ -396,11 +403,14 @@ def parse_coverage(text, code, log):
 def parse_junit(report, log):
     cases = []
     for node in xml.etree.ElementTree.parse(report).iter("testcase"):
+        if node.get("name") is None:
+            continue  # it was under way when pytest was told to end
         name = f"{node.get('classname')}::{node.get('name')}"
         skipped = node.find("skipped")
         failure = node.find("failure") if node.find("error") is None else node.find("error")
         if failure is not None:
-            cases.append(Case(name, "failed", relative(log), said=(failure.text or failure.get("message", ""))[-SAID_CHARACTERS:]))
+            said = (failure.text or failure.get("message", ""))[-SAID_CHARACTERS:]
+            cases.append(Case(name, "failed", relative(log), said=f"{said}\n(after {float(node.get('time', 0)):.0f} s)"))
         elif skipped is not None:
             cases.append(Case(name, "skipped", skipped.get("message", "")))
         else:
@@ -529,9 +539,11 @@ def pytest_cases(part, launch, report, arguments, choice, env):
         cases = parse_junit(report, log)
     else:
         cases = [Case(name, status, relative(log)) for name, status in parse_verbose(log.read_text(errors="replace"))]
-    if code != 0 and not any(case.status == "failed" for case in cases):
-        print_tail(log)
-        cases.append(Case(f"pytest {part} ({ending(code)})", "failed", relative(log)))
+    text = log.read_text(errors="replace")
+    if code is None or (code != 0 and not any(case.status == "failed" for case in cases)):
+        cases.append(Case(f"pytest {part} ({ending(code)})", "failed", relative(log), said=text[-SAID_CHARACTERS:]))
+    for warning in re.findall(r"(?m)^ *UserWarning: (repeated.*)$", text):
+        progress.say(f"  {part}: {warning}")
     return cases
 
 
