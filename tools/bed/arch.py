@@ -15,12 +15,6 @@ class Arch:
     def is_hosts(self):
         return self.name == os.uname().machine
 
-    def emulator(self):
-        """The path of the QEMU for it, installed if need be."""
-        program = f"qemu-system-{self.name}"
-        ensure_programs(f"bed-{self.name}", program)
-        return find_program(program)
-
     def compiler(self):
         """The path of the gcc for it, installed if need be."""
         program = f"{self.name}-linux-gnu-gcc"  # Debian's own gcc has this name as well

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import arch
+import emulator
 import hold
 import kernel
 import userland
@@ -67,7 +68,7 @@ class Kind:
 def prepare(kind):
     """Fetches whatever a bed needs and returns its kernel."""
     ensure_programs("bed", "mkfs.ext4", "busybox")
-    kind.arch.emulator()
+    emulator.of(kind.arch)
     userland.of(kind.arch)
     return kernel.fetch("generic", kind.arch)
 
@@ -83,7 +84,7 @@ def start(folder, kind, memory_mib=8192, processors=None):
         file.truncate(DISK_BYTES)
     run([find_program("mkfs.ext4"), "-q", "-F", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", disk])
     (folder / "initramfs").write_bytes(make_initramfs(kind.arch, linux, scratch))
-    argv = [kind.arch.emulator(), *kind.options(), *common_options(memory_mib, processors),
+    argv = [*emulator.of(kind.arch), *kind.options(), *common_options(memory_mib, processors),
             "-kernel", linux.quickest, "-initrd", "initramfs",
             "-append", f"{COMMON_OPTIONS} {KERNEL_OPTIONS[kind.arch.name]}",
             "-serial", "file:console.log", *share("host", "/", True), *share("scratch", scratch, False),
