@@ -12,8 +12,9 @@ using namespace guest;
 namespace {
 
 uint64_t base = 0;  // of the device: magic number and version, read-only
+// At a multiple of 16: unaligned, the wide ones would be the processor's fault already.
 uint64_t writable() {
-  return base + VirtioMmio::kDeviceFeaturesSel;
+  return base + VirtioMmio::kQueueSel;
 }
 
 // Each is one instruction on the device, so that it alone is left out when it faults. x1: the address; x2, x3: data.
