@@ -16,8 +16,12 @@ from guests import LIMIT, end, perform, run, start
 
 HOST, GUEST = "10.7.0.1", "10.7.0.2"
 LONG = bool(os.environ.get("STRATO_LONG"))
-PACKETS = 1_000_000 if LONG else 20_000
-VHOST_PACKETS = (1_000_000, 100_000) if LONG else (90_000, 10_000)  # to the host, to the guest
+PACKETS = 20_000  # as many as come, of which some may be lost
+COUNTED = 1_000_000 if LONG else 100_000  # each way, of which none may
+VHOST_COUNTED = 500_000 if LONG else 50_000
+MANY = 10_000_000
+BEATS = 100  # of 10 ms
+HOURS = 4 * 3600
 VHOST = ",vhostforce=on"
 TCP_BYTES = "256M" if LONG else "8M"
 
@@ -52,8 +56,8 @@ class Guest:
         code = self.vmm.output.wait_for(rf"code{self.asked}=(\d+)", limit, begin)[1]
         return int(code), self.vmm.bytes()[begin:].decode(errors="replace").replace("\r\n", "\n")
 
-    def must(self, command):
-        code, text = self.ask(command)
+    def must(self, command, limit=LIMIT):
+        code, text = self.ask(command, limit)
         assert code == 0, f"{command}: {code}\n{text}\n{self.vmm.stderr()}"
         return text
 
@@ -91,16 +95,48 @@ def tcp_both_ways(guest, *words):
         print(f"tcp {' '.join(way)} {' '.join(words)}: {seen['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s", flush=True)
 
 
-def udp_both_ways(guest, to_host=PACKETS, to_guest=PACKETS):
+def udp_both_ways(guest):
     """Small packets, of which a receiver may drop some but gets none out of order. Those to the guest come at a rate that an emulated
     one can bear: the sender goes on until the guest has had its number."""
-    for packets, way in ((to_host, ["-b", "0"]), (to_guest, ["-b", "400K", "-R"])):
-        seen = iperf(guest, "-u", "-l", "18", "-k", str(packets), *way)
+    for way in (["-b", "0"], ["-b", "400K", "-R"]):
+        seen = iperf(guest, "-u", "-l", "18", "-k", str(PACKETS), *way)
         summed = seen["sum"]
         disorder = sum(stream["udp"].get("out_of_order", 0) for stream in seen["streams"])
-        assert disorder == 0 and summed["packets"] >= packets // 2, seen
+        assert disorder == 0 and summed["packets"] >= PACKETS // 2, seen
         assert summed["lost_packets"] < summed["packets"], seen
         print(f"udp {' '.join(way)}: {summed['packets']} packets, {summed['lost_packets']} lost, none out of order", flush=True)
+
+
+def counted_both_ways(guest, count):
+    """Numbered small packets, no more on the way than the queues hold: each comes, once and in its place, and no second of guest time (flow.c)
+    goes by without one."""
+    serving = subprocess.Popen([f"{guest.image}/flow", "serve", f"tcp:{HOST}:5300"], stdout=subprocess.PIPE)
+    assert serving.stdout.readline()
+    for way in ("count-out", "count-in"):
+        text = guest.must(f"/flow {way} tcp:{HOST}:5300 {count}", limit=HOURS)
+        beats = int(re.search(rf"{count} in their places, at most (\d+) beats", text)[1])
+        assert beats < BEATS, text
+        print(f"{way}: {text.strip()}", flush=True)
+    serving.kill()
+
+
+def unharmed(guest):
+    dmesg = guest.must("dmesg")
+    assert "Call Trace" not in dmesg and "nobody cared" not in dmesg, dmesg
+
+
+def packets(image, folder, count=COUNTED):
+    """Rings of 64."""
+    make_tap()
+    guest = Guest(image, device=",queue-size=64")
+    counted_both_ways(guest, count)
+    unharmed(guest)
+    guest.power_off()
+    print("packets well")
+
+
+def many_packets(image, folder):
+    packets(image, folder, MANY)
 
 
 def traffic(image, folder):
@@ -127,7 +163,7 @@ def vhost_threads(pid):
 
 
 def vhost(image, folder):
-    """Frames by the host's kernel: streams and 10^5 small packets both ways, a link that goes and comes, a move in the middle of a
+    """Frames by the host's kernel: streams and 10^5 small packets, a link that goes and comes, a move in the middle of a
     transfer, and at last a tap that is deleted under load."""
     make_tap()
     server = serve_iperf()
@@ -135,13 +171,12 @@ def vhost(image, folder):
     assert len(vhost_threads(guest.vmm.pid)) == 1
     guest.ping()
     tcp_both_ways(guest)
-    udp_both_ways(guest, *VHOST_PACKETS)
+    counted_both_ways(guest, VHOST_COUNTED)
     flap(guest)
     guest.ping()
     move(guest, folder)
     assert len(vhost_threads(guest.vmm.pid)) == 1
-    dmesg = guest.must("dmesg")
-    assert "Call Trace" not in dmesg and "nobody cared" not in dmesg, dmesg
+    unharmed(guest)
     delete_tap(guest)
     guest.power_off()
     server.kill()
@@ -318,5 +353,5 @@ if __name__ == "__main__":
     if os.environ.get("STRATO_NETNS") != "own":
         os.environ["STRATO_NETNS"] = "own"
         os.execvp("unshare", ["unshare", "--net", sys.executable, "-B", *sys.argv])
-    perform({"traffic": traffic, "vhost": vhost, "vhost_queues": vhost_queues, "user": user,
+    perform({"traffic": traffic, "packets": packets, "many_packets": many_packets, "vhost": vhost, "vhost_queues": vhost_queues, "user": user,
              "queues": queues, "cable": cable, "deleted": deleted, "moved": moved})

@@ -110,6 +110,13 @@ def make_image(folder, *options):
                     "--out", str(folder)], check=True, stderr=subprocess.DEVNULL)
 
 
+def compile_program(name, folder):
+    """A program of this folder, for the initramfs, which has no libraries: NAME.c as `folder`/NAME, whose path it gives."""
+    program = os.path.join(folder, name)
+    subprocess.run([BOARD.compiler, "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / f"{name}.c")], check=True)
+    return program
+
+
 class Images:
     """Kernels and initramfs, each made once."""
 

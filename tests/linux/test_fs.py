@@ -3,8 +3,7 @@ import os
 import subprocess
 
 import pytest
-from boards import BOARD
-from runs import HERE, make_image, script
+from runs import compile_program, make_image, script
 from vmm import ROOT
 
 
@@ -12,8 +11,7 @@ from vmm import ROOT
 def share_image(bed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("share")
     subprocess.run([os.path.join(ROOT, "tools", "packages"), "fs"], check=True)
-    program = os.path.join(folder, "posix")
-    subprocess.run([BOARD.compiler, "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "posix.c")], check=True)
+    program = compile_program("posix", folder)
     make_image(folder, "--modules", "virtio_mmio,virtiofs", "--files", f"{program}:posix")
     return str(folder)
 

@@ -3,7 +3,7 @@ import os
 import subprocess
 
 import pytest
-from runs import make_image, script
+from runs import compile_program, make_image, script
 from vmm import ROOT
 
 
@@ -11,13 +11,19 @@ from vmm import ROOT
 def image(bed, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("network"))
     subprocess.run([os.path.join(ROOT, "tools", "packages"), "network"], check=True)
-    make_image(folder, "--modules", "virtio_mmio,virtio_net", "--with", "iperf3,ethtool")
+    program = compile_program("flow", folder)
+    make_image(folder, "--modules", "virtio_mmio,virtio_net", "--with", "iperf3,ethtool", "--files", f"{program}:flow")
     return folder
 
 
 @pytest.mark.long("aarch64")
-@pytest.mark.parametrize("scenario", ["traffic", "vhost", pytest.param("vhost_queues", marks=pytest.mark.long), "queues", "cable", "deleted",
+@pytest.mark.parametrize("scenario", ["traffic", "packets", "vhost", pytest.param("vhost_queues", marks=pytest.mark.long), "queues", "cable", "deleted",
                                       "moved", "user"])
 def test_a_guest_on_a_network(image, scenario):
     """See the function of that name."""
     assert f"{scenario} well" in script("network.py", scenario, image)
+
+
+@pytest.mark.long
+def test_ten_million_small_packets_both_ways(image):
+    assert "packets well" in script("network.py", "many_packets", image, limit=6 * 3600)

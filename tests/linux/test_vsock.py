@@ -3,15 +3,13 @@ import os
 import subprocess
 
 import pytest
-from boards import BOARD
-from runs import HERE, make_image, script
+from runs import compile_program, make_image, script
 
 
 @pytest.fixture(scope="module")
 def vsock_image(bed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vsock")
-    program = os.path.join(folder, "program")
-    subprocess.run([BOARD.compiler, "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "vsock.c")], check=True)
+    program = compile_program("vsock", folder)
     make_image(folder, "--modules", "virtio_mmio,vmw_vsock_virtio_transport", "--files", f"{program}:vsock")
     return str(folder)
 
