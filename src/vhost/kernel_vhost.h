@@ -5,7 +5,8 @@
 // Threads: commit() and the dirty log on the control loop, where this object is made and destroyed. A ring is started
 //          on any thread and stopped on its loop, one after the other. Calls into the kernel one at a time, under
 //          mutex_; none waits for a guest.
-// Limits:  as many memory regions as the module takes (max_mem_regions, 64).
+// Limits:  as many memory regions as the module takes (max_mem_regions, 64). vhost_vsock notes in the dirty log what it
+//          writes to used rings, but not to buffers: decision 0016.
 #pragma once
 
 #include <atomic>

@@ -265,6 +265,17 @@ static uint64_t send_numbered(int fd, int control, uint64_t count) {
   return p.longest;
 }
 
+static void misplaced(int fd, struct Batch *b, uint64_t wanted, uint64_t came) {
+  struct pollfd entry = {.fd = fd, .events = POLLIN};
+  int late = 0;
+  while (!late && poll(&entry, 1, 2000) == 1) {
+    const int got = recvmmsg(fd, b->messages, kBatch, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < got; i++) late |= b->data[i].number == wanted;
+  }
+  fprintf(stderr, "flow: %" PRIu64 " came in the place of %" PRIu64 ", which came %s\n", came, wanted, late ? "later" : "never");
+  exit(1);
+}
+
 static uint64_t receive_numbered(int fd, int control, uint64_t count) {
   struct Batch *b = batch();
   struct Progress p = {.beats = begin_beats()};
@@ -275,9 +286,7 @@ static uint64_t receive_numbered(int fd, int control, uint64_t count) {
     check(ready > 0 && entries[1].revents == 0, "no progress");
     const int got = recvmmsg(fd, b->messages, kBatch, MSG_DONTWAIT, NULL);
     for (int i = 0; i < got; i++, next++) {
-      if (b->messages[i].msg_len == kPayload && b->data[i].number == next) continue;
-      fprintf(stderr, "flow: packet %" PRIu64 " came as %" PRIu64 ", of %u bytes\n", next, b->data[i].number, b->messages[i].msg_len);
-      exit(1);
+      if (b->messages[i].msg_len != kPayload || b->data[i].number != next) misplaced(fd, b, next, b->data[i].number);
     }
     progress(&p);
     if (next - said >= kBatch || next == count) {

@@ -1,23 +1,29 @@
 """What Debian's kernel does with a virtio-net device on a tap, in a network namespace of its own: run by tools/with-kvm as
 `network.py SCENARIO IMAGE`."""
+import fcntl
+import hashlib
 import http.server
 import json
+import mmap
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import urllib.request
 
 from guests import LIMIT, end, perform, run, start
+from vmm import binary
 
 HOST, GUEST = "10.7.0.1", "10.7.0.2"
 LONG = bool(os.environ.get("STRATO_LONG"))
 PACKETS = 20_000  # as many as come, of which some may be lost
-COUNTED = 1_000_000 if LONG else 100_000  # each way, of which none may
+COUNTED = 1_000_000 if LONG else 50_000  # each way, of which none may
 VHOST_COUNTED = 500_000 if LONG else 50_000
 MANY = 10_000_000
 BEATS = 100  # of 10 ms
@@ -29,6 +35,7 @@ TCP_BYTES = "256M" if LONG else "8M"
 def make_tap(queues=1, mtu=1500):
     run("ip", "link", "set", "lo", "up")
     run("ip", "tuntap", "add", "tap0", "mode", "tap", "vnet_hdr", *(["multi_queue"] if queues > 1 else []))
+    run("tc", "qdisc", "add", "dev", "tap0", "root", "pfifo", "limit", 1000)  # not one that drops what has waited long
     run("ip", "link", "set", "tap0", "up", "mtu", mtu)
     run("ip", "addr", "add", f"{HOST}/24", "dev", "tap0")
 
@@ -45,7 +52,7 @@ class Guest:
         self.vmm = start(image, "strato.report=no strato.end=shell reboot=t", *self.options, smp=smp)
         self.vmm.wait_for(r"# ", LIMIT)
         self.ask("stty -echo; PS1=")
-        self.must("ip link set lo up; ip link set eth0 up")
+        self.must("echo pfifo_fast >/proc/sys/net/core/default_qdisc; ip link set lo up; ip link set eth0 up")
         self.must(f"ip addr add {address} dev eth0")
 
     def ask(self, command, limit=LIMIT):
@@ -157,6 +164,39 @@ def traffic(image, folder):
     print("traffic well")
 
 
+class Unread:
+    """Bytes that nobody of the guest has read yet: in its memory they are where whoever serves its rings wrote them."""
+
+    MARK = b"written by the host "
+    COUNT = 1000
+
+    def __init__(self, guest):
+        self._data = b"".join(b"%s%06d." % (self.MARK, number) for number in range(self.COUNT))
+        with socket.create_server((HOST, 5400)) as listening:
+            guest.must(f"nc {HOST} 5400 </dev/null >/tmp/unread & true")
+            self._connection, _ = listening.accept()
+        guest.must("killall -STOP nc")
+        self._connection.sendall(self._data)
+        while struct.unpack("i", fcntl.ioctl(self._connection, termios.TIOCOUTQ, bytes(4)))[0] != 0:
+            time.sleep(0.05)
+
+    def check(self, guest, saved):
+        """They are in the saved machine, and the restored one reads them."""
+        found = set()
+        for path in saved.iterdir():
+            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+                at = content.find(self.MARK)
+                while at >= 0:
+                    found.add(content[at + len(self.MARK):at + len(self.MARK) + 6])
+                    at = content.find(self.MARK, at + 1)
+        assert len(found) > self.COUNT * 9 // 10, len(found)  # some lie across the borders of frames
+        guest.must("killall -CONT nc")
+        self._connection.shutdown(socket.SHUT_WR)
+        guest.must("while pidof nc; do sleep 0.1; done")
+        assert hashlib.sha256(self._data).hexdigest() in guest.must("sha256sum /tmp/unread")
+        self._connection.close()
+
+
 def vhost_threads(pid):
     """The host's kernel has one for each queue pair."""
     return [int(thread) for thread in subprocess.run(["pgrep", "-x", f"vhost-{pid}"], stdout=subprocess.PIPE, text=True).stdout.split()]
@@ -164,7 +204,7 @@ def vhost_threads(pid):
 
 def vhost(image, folder):
     """Frames by the host's kernel: streams and 10^5 small packets, a link that goes and comes, a move in the middle of a
-    transfer, and at last a tap that is deleted under load."""
+    transfer, with pages that only the kernel wrote, and at last a tap that is deleted under load."""
     make_tap()
     server = serve_iperf()
     guest = Guest(image, vhost=VHOST)
@@ -174,13 +214,25 @@ def vhost(image, folder):
     counted_both_ways(guest, VHOST_COUNTED)
     flap(guest)
     guest.ping()
+    unread = Unread(guest)
     move(guest, folder)
+    unread.check(guest, folder / "saved")
     assert len(vhost_threads(guest.vmm.pid)) == 1
     unharmed(guest)
     delete_tap(guest)
     guest.power_off()
     server.kill()
     print("vhost well")
+
+
+def dirty_log(image, folder):
+    """What the kernel writes comes into our dirty log: vhost_log.cc."""
+    make_tap()
+    with open("/proc/sys/net/ipv6/conf/tap0/disable_ipv6", "w") as file:
+        file.write("1")  # sends of itself
+    run("ip", "neigh", "add", GUEST, "lladdr", "52:54:00:12:34:56", "dev", "tap0")
+    print(run(os.path.join(os.path.dirname(binary()), "vhost_log"), "tap0"))
+    print("dirty_log well")
 
 
 def vhost_queues(image, folder):
@@ -353,5 +405,5 @@ if __name__ == "__main__":
     if os.environ.get("STRATO_NETNS") != "own":
         os.environ["STRATO_NETNS"] = "own"
         os.execvp("unshare", ["unshare", "--net", sys.executable, "-B", *sys.argv])
-    perform({"traffic": traffic, "packets": packets, "many_packets": many_packets, "vhost": vhost, "vhost_queues": vhost_queues, "user": user,
+    perform({"traffic": traffic, "packets": packets, "many_packets": many_packets, "vhost": vhost, "dirty_log": dirty_log, "vhost_queues": vhost_queues, "user": user,
              "queues": queues, "cable": cable, "deleted": deleted, "moved": moved})

@@ -17,7 +17,7 @@ def image(bed, tmp_path_factory):
 
 
 @pytest.mark.long("aarch64")
-@pytest.mark.parametrize("scenario", ["traffic", "packets", "vhost", pytest.param("vhost_queues", marks=pytest.mark.long), "queues", "cable", "deleted",
+@pytest.mark.parametrize("scenario", ["traffic", "packets", "vhost", "dirty_log", pytest.param("vhost_queues", marks=pytest.mark.long), "queues", "cable", "deleted",
                                       "moved", "user"])
 def test_a_guest_on_a_network(image, scenario):
     """See the function of that name."""
