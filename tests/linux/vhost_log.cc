@@ -1,5 +1,6 @@
-// vhost_log TAP: whether what the host's own vhost-net writes comes into our dirty log, when the log begins while the kernel serves the ring, as a
-// migration has it. No guest runs; TAP is up, sends nothing by itself, and has a neighbour 10.7.0.2. Run by network.py.
+// vhost_log TAP: whether what the host's own vhost-net writes comes into our dirty log, when the log begins while the
+// kernel serves the ring, as a migration has it. No guest runs; TAP is up, sends nothing by itself, and has a
+// neighbour 10.7.0.2. Run by network.py.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -91,7 +92,8 @@ class Bench {
     done(vhost_->set_features(virtio::kFeatureVersion1));
     // A page for each buffer.
     for (uint64_t i = 0; i < 4; ++i) driver_.chain().raw(kBuffers + i * kGrain, kGrain, virtio::kDescWrite).submit();
-    done(vhost_->start_ring(0, {.queue = made_queue(), .interrupt = host_.line, .doorbell = host_.doorbell, .loop = *host_.loop}));
+    done(vhost_->start_ring(
+        0, {.queue = made_queue(), .interrupt = host_.line, .doorbell = host_.doorbell, .loop = *host_.loop}));
     set_backend(tap_.get());
   }
   ~Bench() {
