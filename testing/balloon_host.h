@@ -9,15 +9,11 @@
 
 #include "base/assert.h"
 #include "devices/virtio_balloon.h"
-#include "event/event_loop.h"
-#include "testing/fake_driver.h"
-#include "testing/fake_vectors.h"
-#include "testing/guest_ram.h"
-#include "testing/manual_clock.h"
+#include "testing/queues_host.h"
 
 namespace strato::testing {
 
-class BalloonHost {
+class BalloonHost : public QueuesHost<virtio::Balloon> {
  public:
   static constexpr uint64_t kRamBytes = 16 * kMiB;
   static constexpr uint64_t kRings = 5 * kMiB;
@@ -30,21 +26,22 @@ class BalloonHost {
     uint64_t page_bytes = host_page_size();
   };
 
-  explicit BalloonHost(const Options& with)
-      : options(with), ram(kRamBytes, GuestAddr(0), AnonymousBacking{}, with.page_bytes) {
+  explicit BalloonHost(const Options& with) : QueuesHost(kRamBytes, with.page_bytes), options(with) {
     const size_t queues = with.page_reporting ? 5 : 3;
     for (size_t index = 0; index < queues; ++index) {
-      drivers.push_back(std::make_unique<FakeDriver>(ram, FakeDriver::Options{.size = 16,
-                                                                              .packed = with.packed,
-                                                                              .event_idx = with.event_idx,
-                                                                              .base = index * kMiB + 0x10000,
-                                                                              .limit = (index + 1) * kMiB}));
-      doorbells.push_back(std::make_unique<FakeDoorbell>());
+      add_driver({.size = 16,
+                  .packed = with.packed,
+                  .event_idx = with.event_idx,
+                  .base = index * kMiB + 0x10000,
+                  .limit = (index + 1) * kMiB});
     }
     STRATO_ASSERT(ram.memory()->fill(GuestAddr(kRings), kRamBytes - kRings, std::byte{1}).has_value());
     make(std::nullopt);
   }
-  ~BalloonHost() { reset(); }
+  ~BalloonHost() {
+    reset();
+    device.reset();
+  }
 
   FakeDriver& inflate() { return *drivers[0]; }
   FakeDriver& deflate() { return *drivers[1]; }
@@ -62,53 +59,6 @@ class BalloonHost {
                                                state);
     device->config().on_notify([this] { ++config_changes; });
   }
-  // With all features but those.
-  void start(uint64_t without = 0) {
-    device->start((device->features() & ~without) | virtio::kFeatureVersion1);
-    for (size_t index = 0; index < drivers.size(); ++index) {
-      start_queue(index, *virtio::Queue::create(ram.memory(), drivers[index]->config()));
-    }
-    turn();
-  }
-  void start_queue(size_t index, virtio::Queue queue) {
-    const Result<> started = device->start_queue(
-        index, {.queue = std::move(queue), .interrupt = line, .doorbell = *doorbells[index], .loop = *loop});
-    STRATO_ASSERT(started.has_value());
-  }
-  // All of them, as for a pause.
-  std::vector<virtio::Queue> stop() {
-    std::vector<std::optional<virtio::Queue>> back(drivers.size());
-    for (size_t index = 0; index < drivers.size(); ++index) {
-      device->stop_queue(index, [&back, index](virtio::Queue queue) { back[index] = std::move(queue); });
-    }
-    turn();
-    std::vector<virtio::Queue> all;
-    for (std::optional<virtio::Queue>& queue : back) {
-      STRATO_ASSERT(queue.has_value() && queue->unfinished() == 0);
-      all.push_back(*std::move(queue));
-    }
-    return all;
-  }
-  void go_on(std::vector<virtio::Queue> stopped) {
-    for (size_t index = 0; index < drivers.size(); ++index) start_queue(index, std::move(stopped[index]));
-    turn();
-  }
-  void reset() {
-    bool done = false;
-    device->reset([&done] { done = true; });
-    turn();
-    STRATO_ASSERT(done);
-  }
-
-  void turn() {
-    for (int i = 0; i < 1000 && loop->run_once(0) != 0; ++i) {
-    }
-  }
-  void ring() {
-    for (const auto& doorbell : doorbells) doorbell->ring();
-    turn();
-  }
-
   // The driver's word on how large the balloon is.
   void write_config(size_t offset, uint32_t value) {
     const le32 wire = value;
@@ -140,14 +90,7 @@ class BalloonHost {
   }
 
   const Options options;
-  ManualClock clock{0};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  GuestRam ram;
   Discard discard;
-  std::vector<std::unique_ptr<FakeDriver>> drivers;
-  std::vector<std::unique_ptr<FakeDoorbell>> doorbells;
-  FakeVector line;
-  std::unique_ptr<virtio::Balloon> device;
   int actual_changes = 0;
   int config_changes = 0;
 

@@ -1,26 +1,21 @@
 // A virtio-net device with a fake back end and a driver for each of its queues, all on one loop.
 #pragma once
 
-#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
-#include <utility>
-#include <vector>
+#include <span>
 
-#include "base/assert.h"
 #include "devices/virtio_net.h"
-#include "event/event_loop.h"
-#include "testing/fake_driver.h"
 #include "testing/fake_net.h"
-#include "testing/fake_vectors.h"
-#include "testing/guest_ram.h"
-#include "testing/manual_clock.h"
+#include "testing/queues_host.h"
 
 namespace strato::testing {
 
 inline constexpr virtio::MacAddress kTestMac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 
-class NetHost {
+class NetHost : public QueuesHost<virtio::Net> {
  public:
   struct Options {
     uint16_t pairs = 1;
@@ -32,16 +27,15 @@ class NetHost {
     std::shared_ptr<IoLimiter> transmit_limiter{};
   };
 
-  explicit NetHost(const Options& with) : options(with), net(std::make_shared<FakeNet>(with.pairs)) {
+  explicit NetHost(const Options& with)
+      : QueuesHost(16 * kMiB), options(with), net(std::make_shared<FakeNet>(with.pairs)) {
     for (size_t index = 0; index < queues(); ++index) {
       // 1 MiB for each.
-      drivers.push_back(
-          std::make_unique<FakeDriver>(ram, FakeDriver::Options{.size = is_control(index) ? 16 : with.queue_size,
-                                                                .packed = with.packed,
-                                                                .event_idx = with.event_idx,
-                                                                .base = (index + 1) * kMiB,
-                                                                .limit = (index + 2) * kMiB}));
-      doorbells.push_back(std::make_unique<FakeDoorbell>());
+      add_driver({.size = is_control(index) ? 16 : with.queue_size,
+                  .packed = with.packed,
+                  .event_idx = with.event_idx,
+                  .base = (index + 1) * kMiB,
+                  .limit = (index + 2) * kMiB});
     }
     make(std::nullopt);
   }
@@ -65,56 +59,6 @@ class NetHost {
                                   state);
     device->config().on_notify([this] { ++config_changes; });
   }
-  // With all features but those.
-  void start(uint64_t without = 0) { start_with(device->features() & ~without); }
-  void start_with(uint64_t features) {
-    device->start(features | virtio::kFeatureVersion1);
-    for (size_t index = 0; index < queues(); ++index) {
-      start_queue(index, *virtio::Queue::create(ram.memory(), drivers[index]->config()));
-    }
-    turn();
-  }
-  void start_queue(size_t index, virtio::Queue queue) {
-    const Result<> started = device->start_queue(
-        index, {.queue = std::move(queue), .interrupt = line, .doorbell = *doorbells[index], .loop = *loop});
-    STRATO_ASSERT(started.has_value());
-  }
-  // All of them, as for a pause.
-  std::vector<virtio::Queue> stop() {
-    std::vector<std::optional<virtio::Queue>> back(queues());
-    for (size_t index = 0; index < queues(); ++index) {
-      device->stop_queue(index, [&back, index](virtio::Queue queue) { back[index] = std::move(queue); });
-    }
-    turn();
-    std::vector<virtio::Queue> all;
-    for (std::optional<virtio::Queue>& queue : back) {
-      STRATO_ASSERT(queue.has_value() && queue->unfinished() == 0);
-      all.push_back(*std::move(queue));
-    }
-    device->pause([] {});
-    return all;
-  }
-  void go_on(std::vector<virtio::Queue> stopped) {
-    device->resume();
-    for (size_t index = 0; index < queues(); ++index) start_queue(index, std::move(stopped[index]));
-    turn();
-  }
-  void reset() {
-    bool done = false;
-    device->reset([&done] { done = true; });
-    turn();
-    STRATO_ASSERT(done);
-  }
-
-  void turn() {
-    for (int i = 0; i < 1000 && loop->run_once(0) != 0; ++i) {
-    }
-  }
-  void ring() {
-    for (const auto& doorbell : doorbells) doorbell->ring();
-    turn();
-  }
-
   // A command, and the device's answer; none: it has not answered.
   std::optional<uint8_t> command(uint8_t group, uint8_t number, std::span<const std::byte> data) {
     const auto sent =
@@ -131,14 +75,7 @@ class NetHost {
   uint16_t status() const { return device->config().load<le16>(offsetof(virtio::NetConfigSpace, status)).get(); }
 
   const Options options;
-  ManualClock clock{0};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  GuestRam ram{16 * kMiB};
   std::shared_ptr<FakeNet> net;
-  std::vector<std::unique_ptr<FakeDriver>> drivers;
-  std::vector<std::unique_ptr<FakeDoorbell>> doorbells;
-  FakeVector line;
-  std::unique_ptr<virtio::Net> device;
   int config_changes = 0;
 };
 

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <vector>
 
 #include "devices/virtio_vsock.h"
@@ -10,33 +9,32 @@
 #include "state/format.h"
 #include "testing/fake_driver.h"
 #include "testing/fake_kernel_vhost.h"
-#include "testing/fake_vectors.h"
-#include "testing/manual_clock.h"
+#include "testing/queues_host.h"
 #include "testing/state_checks.h"
 
 namespace strato::virtio {
 namespace {
 
-using strato::testing::FakeDoorbell;
 using strato::testing::FakeDriver;
 using strato::testing::FakeKernelVhost;
-using strato::testing::FakeVector;
-using strato::testing::GuestRam;
+using strato::testing::QueuesHost;
 
 constexpr size_t kQueues = 3;
 constexpr size_t kEvents = 2;
 
-class VhostVsockTest : public ::testing::Test {
+class VhostVsockTest : public ::testing::Test, protected QueuesHost<VhostVsock> {
  protected:
-  VhostVsockTest() {
+  VhostVsockTest() : QueuesHost(8 * kMiB) {
     kernel.offered |= 1 << 1;
     for (size_t index = 0; index < kQueues; ++index) {
-      drivers.push_back(std::make_unique<FakeDriver>(
-          ram, FakeDriver::Options{.size = 16, .base = (index + 1) * kMiB, .limit = (index + 2) * kMiB}));
+      add_driver({.size = 16, .base = (index + 1) * kMiB, .limit = (index + 2) * kMiB});
     }
     make(std::nullopt);
   }
-  ~VhostVsockTest() override { reset(); }
+  ~VhostVsockTest() override {
+    reset();
+    device.reset();
+  }
 
   void make(const std::optional<VhostVsockState>& state) {
     device.reset();
@@ -48,54 +46,13 @@ class VhostVsockTest : public ::testing::Test {
              {.name = "vsock0", .port = kernel.port(), .memory = ram.map(), .rings = VhostVsock::kRings})},
         state);
   }
-  void start_queues(size_t first = 0, size_t count = kQueues) {
-    for (size_t index = first; index < first + count; ++index) {
-      const Result<> started =
-          device->start_queue(index, {.queue = *Queue::create(ram.memory(), drivers[index]->config()),
-                                      .interrupt = line,
-                                      .doorbell = doorbells[index],
-                                      .loop = *loop});
-      ASSERT_TRUE(started.has_value()) << started.error().text();
-    }
-    turn();
-  }
-  void start() {
-    device->start(device->features() | kFeatureVersion1);
-    start_queues();
-  }
-  std::vector<Queue> stop() {
-    std::vector<Queue> back;
-    for (size_t index = 0; index < kQueues; ++index) {
-      device->stop_queue(index, [&back](Queue queue) { back.push_back(std::move(queue)); });
-    }
-    turn();
-    return back;
-  }
-  void reset() {
-    bool done = false;
-    device->reset([&done] { done = true; });
-    turn();
-    ASSERT_TRUE(done);
-  }
-  void turn() {
-    while (loop->run_once(0) != 0) {
-    }
-  }
   FakeDriver::Submitted give_event_buffer() {
     const auto sent = drivers[kEvents]->chain().writable(sizeof(VsockEvent)).submit();
-    doorbells[kEvents].ring();
-    turn();
+    ring(kEvents);
     return sent;
   }
 
-  ManualClock clock{0};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  GuestRam ram{8 * kMiB};
   FakeKernelVhost kernel;
-  std::vector<std::unique_ptr<FakeDriver>> drivers;
-  std::array<FakeDoorbell, kQueues> doorbells;
-  FakeVector line;
-  std::unique_ptr<VhostVsock> device;
 };
 
 TEST_F(VhostVsockTest, TheDriverSeesItsContextIdAndWhatTheKernelCanDo) {
@@ -113,7 +70,7 @@ TEST_F(VhostVsockTest, PacketsMoveWhenBothOfTheirQueuesAreThere) {
   EXPECT_EQ(kernel.running, 0);
   start_queues(1, 1);
   EXPECT_EQ(kernel.running, 1);
-  EXPECT_EQ(doorbells[0].take_rings() + doorbells[1].take_rings(), 2);
+  EXPECT_EQ(doorbells[0]->take_rings() + doorbells[1]->take_rings(), 2);
   start_queues(2, 1);
 }
 
@@ -126,7 +83,7 @@ TEST_F(VhostVsockTest, APauseStopsTheKernelAndTellsNobodyOfAReset) {
   EXPECT_EQ(kernel.running, 0);
   ASSERT_EQ(queues.size(), kQueues);
   EXPECT_EQ(queues[0].progress().next_used, 1);
-  start_queues();
+  start_queues(0, kQueues);
   EXPECT_EQ(kernel.running, 1);
   EXPECT_TRUE(drivers[kEvents]->take_used().empty());
 }
@@ -168,7 +125,7 @@ TEST_F(VhostVsockTest, FeaturesThatTheKernelRefusesStopTheQueues) {
   EXPECT_FALSE(device
                    ->start_queue(0, {.queue = *Queue::create(ram.memory(), drivers[0]->config()),
                                      .interrupt = line,
-                                     .doorbell = doorbells[0],
+                                     .doorbell = *doorbells[0],
                                      .loop = *loop})
                    .has_value());
 }

@@ -13,29 +13,25 @@
 #include "testing/fake_driver.h"
 #include "testing/fake_kernel_vhost.h"
 #include "testing/fake_net.h"
-#include "testing/fake_vectors.h"
-#include "testing/manual_clock.h"
+#include "testing/queues_host.h"
 
 namespace strato::virtio {
 namespace {
 
-using strato::testing::FakeDoorbell;
 using strato::testing::FakeDriver;
 using strato::testing::FakeKernelVhost;
 using strato::testing::FakeNet;
-using strato::testing::FakeVector;
-using strato::testing::GuestRam;
+using strato::testing::QueuesHost;
 
 constexpr size_t kPairs = 2;
 constexpr size_t kQueues = 2 * kPairs + 1;
 constexpr size_t kControl = kQueues - 1;
 
-class NetVhostTest : public ::testing::Test {
+class NetVhostTest : public ::testing::Test, protected QueuesHost<Net> {
  protected:
-  NetVhostTest() {
+  NetVhostTest() : QueuesHost(16 * kMiB) {
     for (size_t index = 0; index < kQueues; ++index) {
-      drivers.push_back(std::make_unique<FakeDriver>(
-          ram, FakeDriver::Options{.size = 16, .base = (index + 1) * kMiB, .limit = (index + 2) * kMiB}));
+      add_driver({.size = 16, .base = (index + 1) * kMiB, .limit = (index + 2) * kMiB});
     }
     for (std::array<UniqueFd, 2>& tap : taps) {
       int ends[2];
@@ -46,6 +42,7 @@ class NetVhostTest : public ::testing::Test {
   }
   ~NetVhostTest() override {
     if (device != nullptr) reset();
+    device.reset();
   }
 
   Result<std::unique_ptr<NetVhost>> make_vhost(bool tap_has_header = true) {
@@ -68,42 +65,6 @@ class NetVhostTest : public ::testing::Test {
                           state);
     device->config().on_notify([this] { ++config_changes; });
   }
-  void start() {
-    device->start(device->features() | kFeatureVersion1);
-    for (size_t index = 0; index < kQueues; ++index) {
-      start_queue(index, *Queue::create(ram.memory(), drivers[index]->config()));
-    }
-    turn();
-  }
-  void start_queue(size_t index, Queue queue) {
-    const Result<> started = device->start_queue(
-        index, {.queue = std::move(queue), .interrupt = line, .doorbell = doorbells[index], .loop = *loop});
-    ASSERT_TRUE(started.has_value()) << started.error().text();
-  }
-  std::vector<Queue> stop() {
-    std::vector<std::optional<Queue>> back(kQueues);
-    for (size_t index = 0; index < kQueues; ++index) {
-      device->stop_queue(index, [&back, index](Queue queue) { back[index] = std::move(queue); });
-    }
-    turn();
-    device->pause([] {});
-    std::vector<Queue> all;
-    for (std::optional<Queue>& queue : back) {
-      STRATO_ASSERT(queue.has_value());
-      all.push_back(*std::move(queue));
-    }
-    return all;
-  }
-  void reset() {
-    bool done = false;
-    device->reset([&done] { done = true; });
-    turn();
-    ASSERT_TRUE(done);
-  }
-  void turn() {
-    while (loop->run_once(0) != 0) {
-    }
-  }
   uint8_t ask_for_pairs(uint16_t pairs) {
     FakeDriver& control = *drivers[kControl];
     const auto sent = control.chain()
@@ -111,8 +72,7 @@ class NetVhostTest : public ::testing::Test {
                           .readable_obj(le16(pairs))
                           .writable(1)
                           .submit();
-    doorbells[kControl].ring();
-    turn();
+    ring(kControl);
     EXPECT_EQ(control.take_used().size(), 1U);
     return static_cast<uint8_t>(control.bytes_at(sent.addresses[2], 1)[0]);
   }
@@ -126,16 +86,9 @@ class NetVhostTest : public ::testing::Test {
   }
   using Served = std::vector<bool>;
 
-  ManualClock clock{0};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  GuestRam ram{16 * kMiB};
   std::array<FakeKernelVhost, kPairs> kernels;
   std::array<std::array<UniqueFd, 2>, kPairs> taps;
-  std::vector<std::unique_ptr<FakeDriver>> drivers;
-  std::array<FakeDoorbell, kQueues> doorbells;
-  FakeVector line;
   std::shared_ptr<FakeNet> net = std::make_shared<FakeNet>(kPairs);
-  std::unique_ptr<Net> device;
   int config_changes = 0;
 };
 
@@ -157,8 +110,8 @@ TEST_F(NetVhostTest, TheFirstPairIsServedWhenTheDriverIsReadyAndItsDoorbellsWere
   EXPECT_EQ(served(), (Served{true, true, false, false}));
   EXPECT_EQ(kernels[0].rings[0].backend, taps[0][0].get());
   EXPECT_EQ(kernels[0].features, kFeatureVersion1 | kFeatureIndirect | kFeatureEventIdx | kNetFeatureMergeBuffers);
-  EXPECT_EQ(kernels[1].rings[1].kick, doorbells[3].fd());
-  EXPECT_EQ(doorbells[0].take_rings() + doorbells[1].take_rings(), 2);
+  EXPECT_EQ(kernels[1].rings[1].kick, doorbells[3]->fd());
+  EXPECT_EQ(doorbells[0]->take_rings() + doorbells[1]->take_rings(), 2);
 }
 
 TEST_F(NetVhostTest, ATapWithoutHeadersGetsThemFromTheKernelOrIsRefused) {
@@ -262,7 +215,7 @@ TEST_F(NetVhostTest, FeaturesThatTheKernelRefusesStopTheQueues) {
   device->start(device->features() | kFeatureVersion1);
   const Result<> started = device->start_queue(0, {.queue = *Queue::create(ram.memory(), drivers[0]->config()),
                                                    .interrupt = line,
-                                                   .doorbell = doorbells[0],
+                                                   .doorbell = *doorbells[0],
                                                    .loop = *loop});
   ASSERT_FALSE(started.has_value());
   EXPECT_NE(started.error().text().find("VHOST_SET_FEATURES"), std::string::npos);
