@@ -19,7 +19,7 @@ import typing
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests/linux"))
 
-from endless_fault import start_watch  # noqa: E402
+from lost_guest import start_watch  # noqa: E402
 
 WORDS = "console=ttyS0 quiet panic=-1 reboot=t strato.report=no strato.run=/guest.sh strato.end=reboot"
 BOOT_LIMIT_S = 120  # 10 on a quiet machine, and QEMU's 20

@@ -7,8 +7,8 @@ import socket
 import struct
 import threading
 
-from endless_fault import emulated
 from guests import LIMIT, end, perform, start, start_script
+from lost_guest import emulated
 
 BYTES = 64 * 1024
 PARALLEL = 100
@@ -165,7 +165,7 @@ def connections_packed(image, folder):
 
 
 def connections_vhost(image, folder):
-    """Under emulation a guest of two processors did not come back from this twice, busy with page faults of its own: the emulator's (endless_fault.py),
+    """Under emulation a guest of two processors did not come back from this twice, busy with page faults of its own: the emulator's (lost_guest.py),
     which is repeated since. Afterwards it came through 10 times of 10 on a machine with four other beds, and QEMU's microvm 6 of 6."""
     connections(image, folder, ends_of=KernelEnds)
 
