@@ -110,8 +110,9 @@ struct KernelLoad {
   std::shared_ptr<const GuestMemory> memory;
 };
 
-// KVM_CREATE_VM's argument for a machine with `ram_bytes`. Error: the host's processor has too few address bits for it.
-Result<unsigned long> vm_type(const Kvm& kvm, uint64_t ram_bytes);
+// KVM_CREATE_VM's argument for a machine whose memory ends at `memory_end`. Error: the host's processor has too few
+// address bits for it.
+Result<unsigned long> vm_type(const Kvm& kvm, uint64_t memory_end);
 
 // Threads: control loop, but where it says otherwise. Outlives the vCPUs; `kvm` and `vm` outlive it.
 class Platform {

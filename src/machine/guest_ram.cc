@@ -48,32 +48,6 @@ int mode_of(MemoryPolicy policy) {
   std::unreachable();
 }
 
-Result<GuestRamPlan> plan_object(const BackendConfig& backend, const VmConfig& config) {
-  const MemoryBackendConfig& memory = *as_memory(backend);
-  GuestRamPlan plan{.option = fmt::format("-object {}", memory.id)};
-  if (memory.size_bytes != config.memory_bytes) {
-    return std::unexpected(Error::invalid(fmt::format("{}: size={}: must be that of -m: {}", plan.option,
-                                                      size_text(memory.size_bytes), size_text(config.memory_bytes))));
-  }
-  if (std::holds_alternative<MemoryMemfdConfig>(backend)) plan.kind = Kind::Memfd;
-  if (const auto* file = std::get_if<MemoryFileConfig>(&backend)) {
-    plan.kind = Kind::File;
-    plan.path = file->path;
-    plan.shared = memory.share.value_or(true);
-  }
-  plan.dump_guest_core = memory.dump_guest_core && config.machine.dump_guest_core;
-  plan.huge_pages = memory.huge_pages;
-  if (memory.prealloc || config.memory_prealloc) {
-    plan.populate_threads = memory.prealloc_threads.value_or(default_threads(config));
-  }
-  if (!memory.host_nodes.empty()) {
-    NumaPolicy numa{.mode = mode_of(memory.policy)};
-    numa.nodes = STRATO_TRY(parse_host_nodes(memory.host_nodes));
-    plan.numa = numa;
-  }
-  return plan;
-}
-
 Error exclusive(std::string_view one, std::string_view other) {
   return Error::invalid(fmt::format("{} and {} exclude each other", one, other));
 }
@@ -116,6 +90,40 @@ Result<> check_space(uint64_t bytes, const struct statfs& about) {
 
 }  // namespace
 
+Result<const BackendConfig*> find_memdev(std::string_view id, const VmConfig& config,
+                                         std::span<const BackendConfig> backends) {
+  for (const BackendConfig& backend : backends) {
+    const MemoryBackendConfig* memory = as_memory(backend);
+    if (memory == nullptr || memory->id != id) continue;
+    if (config.machine.memory_backend != id) return &backend;
+    return std::unexpected(Error::invalid(fmt::format("memdev={}: it is guest RAM already", id)));
+  }
+  return std::unexpected(
+      Error::invalid(fmt::format("memdev={0}: no -object memory-backend-* has id={0}", id)));
+}
+
+Result<GuestRamPlan> plan_memory_object(const BackendConfig& backend, const VmConfig& config) {
+  const MemoryBackendConfig& memory = *as_memory(backend);
+  GuestRamPlan plan{.option = fmt::format("-object {}", memory.id)};
+  if (std::holds_alternative<MemoryMemfdConfig>(backend)) plan.kind = Kind::Memfd;
+  if (const auto* file = std::get_if<MemoryFileConfig>(&backend)) {
+    plan.kind = Kind::File;
+    plan.path = file->path;
+    plan.shared = memory.share.value_or(true);
+  }
+  plan.dump_guest_core = memory.dump_guest_core && config.machine.dump_guest_core;
+  plan.huge_pages = memory.huge_pages;
+  if (memory.prealloc || config.memory_prealloc) {
+    plan.populate_threads = memory.prealloc_threads.value_or(default_threads(config));
+  }
+  if (!memory.host_nodes.empty()) {
+    NumaPolicy numa{.mode = mode_of(memory.policy)};
+    numa.nodes = STRATO_TRY(parse_host_nodes(memory.host_nodes));
+    plan.numa = numa;
+  }
+  return plan;
+}
+
 Result<GuestRamPlan> plan_guest_ram(const VmConfig& config, std::span<const BackendConfig> backends) {
   const MachineConfig& machine = config.machine;
   if (!machine.memory_backend.empty()) {
@@ -123,7 +131,11 @@ Result<GuestRamPlan> plan_guest_ram(const VmConfig& config, std::span<const Back
     if (machine.mem_share) return std::unexpected(exclusive("-machine memory-backend=", "mem-share=on"));
     for (const BackendConfig& backend : backends) {
       const MemoryBackendConfig* memory = as_memory(backend);
-      if (memory != nullptr && memory->id == machine.memory_backend) return plan_object(backend, config);
+      if (memory == nullptr || memory->id != machine.memory_backend) continue;
+      if (memory->size_bytes == config.memory_bytes) return plan_memory_object(backend, config);
+      return std::unexpected(
+          Error::invalid(fmt::format("-object {}: size={}: must be that of -m: {}", memory->id,
+                                     size_text(memory->size_bytes), size_text(config.memory_bytes))));
     }
     return std::unexpected(Error::invalid(
         fmt::format("-machine memory-backend={0}: no -object memory-backend-* has id={0}", machine.memory_backend)));

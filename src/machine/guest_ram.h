@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/result.h"
@@ -30,6 +31,11 @@ struct GuestRamPlan {
 };
 // Errors name the option.
 Result<GuestRamPlan> plan_guest_ram(const VmConfig& config, std::span<const BackendConfig> backends);
+// The memory object that a device names: memdev=`id`. The error says so when there is none, or when it is RAM.
+Result<const BackendConfig*> find_memdev(std::string_view id, const VmConfig& config,
+                                         std::span<const BackendConfig> backends);
+// Of a memory object, for RAM or for a device.
+Result<GuestRamPlan> plan_memory_object(const BackendConfig& backend, const VmConfig& config);
 
 // Threads: control loop.
 class GuestRam {

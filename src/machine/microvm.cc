@@ -16,7 +16,7 @@ namespace strato {
 Result<std::unique_ptr<Machine>> Microvm::create(const VmConfig& config, EventLoop& loop, BootTimeline& timeline) {
   MicrovmPlan plan = STRATO_TRY(plan_microvm(config));
   Kvm kvm = STRATO_TRY(Kvm::open());
-  const unsigned long type = STRATO_TRY(arch::vm_type(kvm, config.memory_bytes));
+  const unsigned long type = STRATO_TRY(arch::vm_type(kvm, plan.memory_end));
   Vm vm = STRATO_TRY(Vm::create(kvm, type));
   timeline.mark("kvm");
   std::unique_ptr<Microvm> machine(new Microvm(config, std::move(plan), loop, timeline, std::move(kvm), std::move(vm)));

@@ -94,8 +94,11 @@ Result<MicrovmPlan> plan_microvm(const VmConfig& config) {
   }
   const std::vector<DriveConfig> drives = STRATO_TRY(parse_drives(config.drives));
   const std::vector<NetdevConfig> netdevs = STRATO_TRY(parse_netdevs(config.netdevs));
-  const DevicePlanContext devices{.config = config, .backends = backends, .drives = drives, .netdevs = netdevs};
+  HighMemory high_memory(plan.ram);
+  const DevicePlanContext devices{
+      .config = config, .backends = backends, .drives = drives, .netdevs = netdevs, .high_memory = high_memory};
   plan.virtio_mmio = STRATO_TRY(plan_virtio_mmio(devices, plan.guest_has_acpi));
+  plan.memory_end = high_memory.end();
   for (const VirtioMmioPlan& device : plan.virtio_mmio) plan.tables.virtio_mmio.push_back(device.window);
   plan.vm_generation = STRATO_TRY(find_vm_generation(config));
   if (plan.vm_generation) {

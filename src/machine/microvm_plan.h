@@ -17,6 +17,7 @@ struct MicrovmPlan {
   std::vector<arch::Region> ram;
   GuestRamPlan guest_ram;
   std::vector<arch::Region> side_memory;  // arch::side_memory()
+  uint64_t memory_end = 0;                // with that of devices
   arch::PlatformConfig platform;
   boot::PlatformTables tables;  // without what Platform::describe() adds
   std::vector<IothreadConfig> iothreads;

@@ -16,6 +16,7 @@
 #include "config/vm_config.h"
 #include "event/clock.h"
 #include "machine/chardevs.h"
+#include "machine/high_memory.h"
 #include "machine/throttle_groups.h"
 #include "memory/discard.h"
 #include "memory/memory_map.h"
@@ -66,6 +67,7 @@ struct DevicePlanContext {
   std::span<const BackendConfig> backends;  // of -object
   std::span<const DriveConfig> drives;
   std::span<const NetdevConfig> netdevs;
+  HighMemory& high_memory;  // where memory of devices goes
 };
 
 }  // namespace strato

@@ -43,7 +43,7 @@ Result<> check_iothreads(const VirtioDevicePlan& device, std::span<const Backend
   return {};
 }
 
-// A drive or netdev has one user: the first of `devices` that names it.
+// A drive, netdev or memory object has one user: the first of `devices` that names it.
 Result<> check_only_user(std::string_view property, std::span<const ObjectOptions> devices,
                          const ObjectOptions& device) {
   const std::string_view id = device.value_of(property);
@@ -85,6 +85,7 @@ Result<std::vector<VirtioMmioPlan>> plan_virtio_mmio(const DevicePlanContext& co
     checked = check_iothreads(**device, context.backends);
     if (checked) checked = check_only_user("drive", context.config.devices, options);
     if (checked) checked = check_only_user("netdev", context.config.devices, options);
+    if (checked) checked = check_only_user("memdev", context.config.devices, options);
     if (!checked) return std::unexpected(std::move(checked).error().context(blame));
     const size_t index = plans.size();
     const std::optional<uint32_t> gsi = nth_gsi(index, guest_has_acpi);

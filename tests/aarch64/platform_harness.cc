@@ -126,11 +126,16 @@ struct Saved {
   UniqueFd memory;
 };
 
+uint64_t end_of_ram(const Options& options) {
+  const arch::Region last = arch::ram_layout(options.ram_bytes).back();
+  return last.base + last.size_bytes;
+}
+
 class TestMachine {
  public:
   static Result<std::unique_ptr<TestMachine>> create(const Options& options, Screen& screen, const Saved* saved) {
     Kvm kvm = STRATO_TRY(Kvm::open());
-    const unsigned long type = STRATO_TRY(arch::vm_type(kvm, options.ram_bytes));
+    const unsigned long type = STRATO_TRY(arch::vm_type(kvm, end_of_ram(options)));
     Vm vm = STRATO_TRY(Vm::create(kvm, type));
     std::unique_ptr<TestMachine> machine(new TestMachine(options, screen, std::move(kvm), std::move(vm)));
     STRATO_TRY(machine->build(saved));

@@ -75,17 +75,15 @@ std::vector<boot::AddressRange> redistributor_regions(uint32_t cpus) {
   return regions;
 }
 
-uint32_t address_bits(uint64_t ram_bytes) {
-  STRATO_ASSERT(ram_bytes <= kMaxRamBytes);
-  const uint64_t highest = kRam + ram_bytes - 1;
-  return std::max(kLeastAddressBits, static_cast<uint32_t>(std::bit_width(highest)));
+uint32_t address_bits(uint64_t memory_end) {
+  return std::max(kLeastAddressBits, static_cast<uint32_t>(std::bit_width(memory_end - 1)));
 }
 
-Result<uint32_t> address_bits(uint64_t ram_bytes, uint32_t host_bits) {
-  const uint32_t needed = address_bits(ram_bytes);
+Result<uint32_t> address_bits(uint64_t memory_end, uint32_t host_bits) {
+  const uint32_t needed = address_bits(memory_end);
   if (needed <= host_bits) return needed;
   return std::unexpected(Error::unsupported(fmt::format(
-      "-m: {} MiB of RAM need {} bits of guest addresses, this host has {}", ram_bytes >> 20, needed, host_bits)));
+      "memory up to {:#x} needs {} bits of guest addresses, this host has {}", memory_end, needed, host_bits)));
 }
 
 }  // namespace strato::arch

@@ -88,22 +88,22 @@ TEST(Redistributors, OfMoreVcpusAreTwoRegions) {
   EXPECT_EQ(redistributor_regions(254)[1].size_bytes, 131U * 0x2'0000);
 }
 
-TEST(AddressBits, FollowTheEndOfRam) {
-  EXPECT_EQ(address_bits(uint64_t{128} << 20), 32U);  // KVM takes no fewer
-  EXPECT_EQ(address_bits(uint64_t{3} << 30), 32U);
-  EXPECT_EQ(address_bits((uint64_t{3} << 30) + (1 << 20)), 33U);
-  EXPECT_EQ(address_bits(uint64_t{255} << 30), 38U);
-  EXPECT_EQ(address_bits(uint64_t{256} << 30), 39U);
-  EXPECT_EQ(address_bits(uint64_t{512} << 30), 40U);
+TEST(AddressBits, FollowTheEndOfMemory) {
+  EXPECT_EQ(address_bits(kRam + (uint64_t{128} << 20)), 32U);  // KVM takes no fewer
+  EXPECT_EQ(address_bits(uint64_t{4} << 30), 32U);
+  EXPECT_EQ(address_bits((uint64_t{4} << 30) + (1 << 20)), 33U);
+  EXPECT_EQ(address_bits(uint64_t{256} << 30), 38U);
+  EXPECT_EQ(address_bits(uint64_t{257} << 30), 39U);
+  EXPECT_EQ(address_bits(kRam + (uint64_t{512} << 30)), 40U);
 }
 
 TEST(AddressBits, MoreThanTheHostHasIsRefusedWithBothNumbers) {
-  const Result<uint32_t> enough = address_bits(uint64_t{63} << 30, 36);
+  const Result<uint32_t> enough = address_bits(uint64_t{64} << 30, 36);
   ASSERT_TRUE(enough.has_value());
   EXPECT_EQ(*enough, 36U);
-  const Result<uint32_t> refused = address_bits(uint64_t{64} << 30, 36);
+  const Result<uint32_t> refused = address_bits(uint64_t{65} << 30, 36);
   ASSERT_FALSE(refused.has_value());
-  EXPECT_EQ(refused.error().text(), "-m: 65536 MiB of RAM need 37 bits of guest addresses, this host has 36");
+  EXPECT_EQ(refused.error().text(), "memory up to 0x1040000000 needs 37 bits of guest addresses, this host has 36");
 }
 
 }  // namespace

@@ -38,9 +38,10 @@ inline constexpr uint32_t kPmuInterrupt = 23;
 // The regions of the redistributors of `cpus` vCPUs, in the order of the vCPUs.
 std::vector<boot::AddressRange> redistributor_regions(uint32_t cpus);
 
-// Bits of guest-physical addresses that a machine with `ram_bytes` needs, at least as many as KVM asks for.
-uint32_t address_bits(uint64_t ram_bytes);
+// Bits of guest-physical addresses that a machine needs whose memory ends at `memory_end`, at least as many as KVM asks
+// for.
+uint32_t address_bits(uint64_t memory_end);
 // The same, of a host that has `host_bits`. Error: it has fewer than the machine needs.
-Result<uint32_t> address_bits(uint64_t ram_bytes, uint32_t host_bits);
+Result<uint32_t> address_bits(uint64_t memory_end, uint32_t host_bits);
 
 }  // namespace strato::arch

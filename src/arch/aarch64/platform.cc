@@ -282,11 +282,11 @@ Result<> ArmPlatform::restore(std::string_view component_name, std::span<const s
 
 }  // namespace
 
-Result<unsigned long> vm_type(const Kvm& kvm, uint64_t ram_bytes) {
+Result<unsigned long> vm_type(const Kvm& kvm, uint64_t memory_end) {
   // Before Linux 4.20: 40, and the type is 0.
   constexpr uint32_t kFixedBits = 40;
   const auto host = static_cast<uint32_t>(kvm.capability(KVM_CAP_ARM_VM_IPA_SIZE));
-  const uint32_t needed = STRATO_TRY(address_bits(ram_bytes, host != 0 ? host : kFixedBits));
+  const uint32_t needed = STRATO_TRY(address_bits(memory_end, host != 0 ? host : kFixedBits));
   return host != 0 ? KVM_VM_TYPE_ARM_IPA_SIZE(needed) : 0UL;
 }
 

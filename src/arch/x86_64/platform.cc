@@ -1,6 +1,8 @@
+#include <cpuid.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <optional>
 #include <utility>
@@ -307,8 +309,16 @@ Result<> X86Platform::restore(std::string_view component_name, std::span<const s
 
 }  // namespace
 
-Result<unsigned long> vm_type(const Kvm& /*kvm*/, uint64_t /*ram_bytes*/) {
-  return 0;
+Result<unsigned long> vm_type(const Kvm& /*kvm*/, uint64_t memory_end) {
+  uint32_t eax = 0;
+  uint32_t other[3];
+  // Processors of that age have 36.
+  const bool known = __get_cpuid(0x8000'0008, &eax, &other[0], &other[1], &other[2]) != 0;
+  const uint32_t host = known ? eax & 0xff : 36;
+  const auto needed = static_cast<uint32_t>(std::bit_width(memory_end - 1));
+  if (needed <= host) return 0;
+  return std::unexpected(Error::unsupported(
+      fmt::format("memory up to {:#x} needs {} bits of guest addresses, this host has {}", memory_end, needed, host)));
 }
 
 Result<std::unique_ptr<Platform>> Platform::create(const Kvm& kvm, const Vm& vm, const PlatformConfig& config) {
