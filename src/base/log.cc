@@ -46,6 +46,10 @@ Result<> open_log_file(const std::string& path) {
   return {};
 }
 
+int log_descriptor() {
+  return sink.fd.load(std::memory_order_relaxed);
+}
+
 bool log_enabled(LogLevel level) {
   return level <= sink.level.load(std::memory_order_relaxed);
 }
@@ -59,7 +63,7 @@ void log_line(LogLevel level, std::string_view text) {
   const std::string line = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z stratovirt:{}: {}\n",
                                        utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min,
                                        utc.tm_sec, now.tv_nsec / 1000, kTags[static_cast<size_t>(level)], text);
-  [[maybe_unused]] const ssize_t written = ::write(sink.fd.load(std::memory_order_relaxed), line.data(), line.size());
+  [[maybe_unused]] const ssize_t written = ::write(log_descriptor(), line.data(), line.size());
 }
 
 bool LogLimiter::admit(uint64_t now_ns, uint32_t& swallowed) {

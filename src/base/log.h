@@ -23,6 +23,8 @@ void set_log_level(LogLevel level);
 Result<> open_log_file(const std::string& path);
 bool log_enabled(LogLevel level);
 void log_line(LogLevel level, std::string_view text);
+// Where lines go, for a signal handler.
+int log_descriptor();
 
 template <class... Args>
 void log(LogLevel level, fmt::format_string<Args...> format, Args&&... args) {

@@ -173,6 +173,10 @@ Result<> check(const VhostUserFsConfig& fs) {
   return check_power_of_two("queue-size", fs.queue_size);
 }
 
+Result<> check(const VirtioPmemConfig&) {
+  return {};
+}
+
 Result<> check(const VirtioBalloonConfig&) {
   return {};
 }

@@ -94,6 +94,7 @@ struct MemoryFileConfig {
   static constexpr std::string_view kType = "memory-backend-file";
   MemoryBackendConfig common{};
   std::string path{};
+  bool read_only = false;
   bool operator==(const MemoryFileConfig&) const = default;
 };
 
@@ -214,6 +215,14 @@ struct VirtioBalloonConfig {
   bool operator==(const VirtioBalloonConfig&) const = default;
 };
 
+// -device virtio-pmem-device: a file as memory that lasts.
+struct VirtioPmemConfig {
+  VirtioDeviceConfig common{};
+  std::string memdev{};               // the id of a MemoryFileConfig
+  std::optional<uint64_t> address{};  // multiple of 2 MiB; none: chosen
+  bool operator==(const VirtioPmemConfig&) const = default;
+};
+
 using UuidBytes = std::array<uint8_t, 16>;
 // As it is written: 12345678-9abc-def0-1234-56789abcdef0. None: it is not one.
 std::optional<UuidBytes> parse_uuid(std::string_view text);
@@ -231,7 +240,7 @@ std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 // In the order of kDeviceTables and kBackendTables.
 using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig,
                                   VirtioBlkConfig, VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig,
-                                  VhostUserFsConfig, VirtioBalloonConfig, VmGenerationConfig>;
+                                  VhostUserFsConfig, VirtioBalloonConfig, VirtioPmemConfig, VmGenerationConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig, MemoryRamConfig,
                                    MemoryMemfdConfig, MemoryFileConfig>;
 // Of a memory object; null for others.

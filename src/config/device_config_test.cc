@@ -44,6 +44,14 @@ TEST(DeviceConfigTest, ABalloon) {
                                  .monitor_interval_s = 300}));
 }
 
+TEST(DeviceConfigTest, APmemHasAPlaceOfItsOwnOrAGivenOne) {
+  EXPECT_EQ(std::get<VirtioPmemConfig>(*device("virtio-pmem-device,id=p,memdev=m")),
+            (VirtioPmemConfig{.common = {.id = "p"}, .memdev = "m"}));
+  EXPECT_EQ(std::get<VirtioPmemConfig>(*device("virtio-pmem-device,id=p,memdev=m,memaddr=0x200000000")),
+            (VirtioPmemConfig{.common = {.id = "p"}, .memdev = "m", .address = uint64_t{8} << 30}));
+  EXPECT_NE(failure("virtio-pmem-device,id=p").find("memdev"), std::string::npos);
+}
+
 TEST(DeviceConfigTest, AVmgenidHasANumberOfItsOwnOrAGivenOne) {
   EXPECT_EQ(std::get<VmGenerationConfig>(*device("vmgenid,id=g")), (VmGenerationConfig{.id = "g", .guid = "auto"}));
   EXPECT_EQ(failure("vmgenid,id=g,guid=324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"), "accepted");

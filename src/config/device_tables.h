@@ -76,7 +76,9 @@ inline constexpr auto kMemoryRamProperties = memory_properties<&MemoryRamConfig:
 inline constexpr auto kMemoryMemfdProperties = memory_properties<&MemoryMemfdConfig::common>();
 inline constexpr auto kMemoryFileProperties = memory_properties<&MemoryFileConfig::common>(
     text<&MemoryFileConfig::path>("mem-path", "a file, or a directory for one (hugetlbfs: huge pages)", kMaxPathLength)
-        .mandatory());
+        .mandatory(),
+    boolean<&MemoryFileConfig::read_only>("readonly", "nothing is written to the file; for virtio-pmem")
+        .defaults("off"));
 
 inline constexpr ObjectTable kBackendTables[] = {
     {.type = RngRandomConfig::kType, .help = "random bytes of the host", .properties = kRngRandomProperties},
@@ -215,6 +217,12 @@ inline constexpr auto kVirtioBalloonProperties = virtio_properties<&VirtioBalloo
         .defaults("10"),
 });
 
+inline constexpr auto kVirtioPmemProperties = virtio_properties<&VirtioPmemConfig::common>({
+    text<&VirtioPmemConfig::memdev>("memdev", "id of an -object memory-backend-file", kMaxIdLength).mandatory(),
+    integer<&VirtioPmemConfig::address>("memaddr", "where the guest sees it, a multiple of 2 MiB; chosen without it", 0,
+                                        UINT64_MAX),
+});
+
 inline constexpr uint64_t kUuidLength = 36;
 inline constexpr Property kVmGenerationProperties[] = {
     text<&VmGenerationConfig::id>("id", "name of the device", kMaxIdLength).mandatory(),
@@ -233,6 +241,7 @@ inline constexpr ObjectTable kDeviceTables[] = {
     {.type = "virtio-net-device", .help = "network interface", .properties = kVirtioNetProperties},
     {.type = VhostUserFsConfig::kType, .help = "directory of the host", .properties = kVhostUserFsProperties},
     {.type = "virtio-balloon-device", .help = "takes and gives memory", .properties = kVirtioBalloonProperties},
+    {.type = "virtio-pmem-device", .help = "a file as memory", .properties = kVirtioPmemProperties},
     {.type = "vmgenid", .help = "tells a guest that it is a copy", .properties = kVmGenerationProperties},
 };
 

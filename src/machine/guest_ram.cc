@@ -98,8 +98,7 @@ Result<const BackendConfig*> find_memdev(std::string_view id, const VmConfig& co
     if (config.machine.memory_backend != id) return &backend;
     return std::unexpected(Error::invalid(fmt::format("memdev={}: it is guest RAM already", id)));
   }
-  return std::unexpected(
-      Error::invalid(fmt::format("memdev={0}: no -object memory-backend-* has id={0}", id)));
+  return std::unexpected(Error::invalid(fmt::format("memdev={0}: no -object memory-backend-* has id={0}", id)));
 }
 
 Result<GuestRamPlan> plan_memory_object(const BackendConfig& backend, const VmConfig& config) {
@@ -110,6 +109,7 @@ Result<GuestRamPlan> plan_memory_object(const BackendConfig& backend, const VmCo
     plan.kind = Kind::File;
     plan.path = file->path;
     plan.shared = memory.share.value_or(true);
+    plan.read_only = file->read_only;
   }
   plan.dump_guest_core = memory.dump_guest_core && config.machine.dump_guest_core;
   plan.huge_pages = memory.huge_pages;
@@ -132,6 +132,10 @@ Result<GuestRamPlan> plan_guest_ram(const VmConfig& config, std::span<const Back
     for (const BackendConfig& backend : backends) {
       const MemoryBackendConfig* memory = as_memory(backend);
       if (memory == nullptr || memory->id != machine.memory_backend) continue;
+      const auto* file = std::get_if<MemoryFileConfig>(&backend);
+      if (file != nullptr && file->read_only) {
+        return std::unexpected(Error::invalid(fmt::format("-object {}: readonly=on: RAM is written to", memory->id)));
+      }
       if (memory->size_bytes == config.memory_bytes) return plan_memory_object(backend, config);
       return std::unexpected(
           Error::invalid(fmt::format("-object {}: size={}: must be that of -m: {}", memory->id,
@@ -167,7 +171,7 @@ Result<> GuestRam::open_file(uint64_t bytes) {
   if (exists && S_ISDIR(status.st_mode)) {
     STRATO_TRY(make_file());
   } else {
-    file_ = UniqueFd(::open(plan_.path.c_str(), O_RDWR | O_CLOEXEC | O_CREAT, 0600));
+    file_ = UniqueFd(::open(plan_.path.c_str(), O_CLOEXEC | (plan_.read_only ? O_RDONLY : O_RDWR | O_CREAT), 0600));
     if (!file_.valid()) return std::unexpected(Error::from_errno("open"));
   }
   struct statfs about{};
@@ -178,20 +182,21 @@ Result<> GuestRam::open_file(uint64_t bytes) {
   const auto has = static_cast<uint64_t>(status.st_size);
   if (about.f_type == HUGETLBFS_MAGIC) {
     page_bytes_ = static_cast<uint64_t>(about.f_bsize);
-    if (has == 0) {
+    if (has == 0 && !plan_.read_only) {
       STRATO_TRY(check_huge_pages(bytes, page_bytes_));
     }
-  } else if (has == 0) {
+  } else if (has == 0 && !plan_.read_only) {
     STRATO_TRY(check_space(bytes, about));
   }
-  if (has == 0) {
+  if (has == 0 && !plan_.read_only) {
     if (::ftruncate(file_.get(), static_cast<off_t>(bytes)) != 0)
       return std::unexpected(Error::from_errno("ftruncate"));
     return {};
   }
   if (has >= bytes) return {};
-  return std::unexpected(Error::invalid(fmt::format("the file has {} where {} are wanted: make it as large, or empty",
-                                                    size_text(has), size_text(bytes))));
+  return std::unexpected(
+      Error::invalid(fmt::format("the file has {} where {} are wanted: make it as large{}", size_text(has),
+                                 size_text(bytes), plan_.read_only ? "" : ", or empty")));
 }
 
 // Gone when the VM is.
@@ -204,6 +209,12 @@ Result<> GuestRam::make_file() {
   return {};
 }
 
+Result<UniqueFd> GuestRam::file() const {
+  UniqueFd file(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!file.valid()) return std::unexpected(Error::from_errno(plan_.option));
+  return file;
+}
+
 Result<> GuestRam::back(Region& region, uint64_t offset) const {
   region.dump_guest_core = plan_.dump_guest_core;
   region.huge_pages = plan_.huge_pages && plan_.kind != Kind::File;
@@ -211,9 +222,12 @@ Result<> GuestRam::back(Region& region, uint64_t offset) const {
   region.populate_threads = plan_.populate_threads;
   if (plan_.kind == Kind::Memfd) region.backing = MemfdBacking{};
   if (plan_.kind != Kind::File) return {};
-  UniqueFd file(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0));
-  if (!file.valid()) return std::unexpected(Error::from_errno(plan_.option));
-  region.backing = FileBacking{.fd = std::move(file), .offset = offset, .shared = plan_.shared};
+  UniqueFd file = STRATO_TRY(this->file());
+  region.backing = FileBacking{.fd = std::move(file),
+                               .offset = offset,
+                               .shared = plan_.shared,
+                               .name = plan_.path,
+                               .writable = !plan_.read_only};
   region.page_bytes = page_bytes_;
   return {};
 }

@@ -22,8 +22,9 @@ struct GuestRamPlan {
 
   std::string option;  // to blame: "-mem-path", "-object mem0"
   Kind kind = Kind::Anonymous;
-  std::string path{};  // File: a file, or a directory for one
-  bool shared = true;  // File
+  std::string path{};      // File: a file, or a directory for one
+  bool shared = true;      // File
+  bool read_only = false;  // File
   bool dump_guest_core = true;
   bool huge_pages = true;  // transparent ones
   uint32_t populate_threads = 0;
@@ -45,6 +46,8 @@ class GuestRam {
 
   // A region of RAM, whose place in the file is `offset` of all of it; its start, size and name are set.
   Result<> back(Region& region, uint64_t offset) const;
+  // The file again, for who flushes it.
+  Result<UniqueFd> file() const;
   // Nobody else sees this memory, and no file holds it: a saved machine can be mapped in its place.
   bool replaceable() const { return plan_.kind == GuestRamPlan::Kind::Anonymous; }
   const GuestRamPlan& plan() const { return plan_; }

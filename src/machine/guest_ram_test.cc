@@ -117,6 +117,35 @@ TEST_F(GuestRamTest, ADirectoryGetsAFileWithoutANameThatIsShared) {
   EXPECT_EQ(status.st_nlink, 0U);
 }
 
+TEST_F(GuestRamTest, AFileThatIsNotWrittenToIsOpenedForReading) {
+  make_file(kBytes);
+  ASSERT_EQ(::chmod(file().c_str(), 0400), 0);
+  backends.push_back(*parse_backend(*split_object_options(
+      fmt::format("memory-backend-file,id=m,size=4M,readonly=on,mem-path={}", file()), "qom-type")));
+  const Result<GuestRamPlan> planned = plan_memory_object(backends[0], config);
+  ASSERT_TRUE(planned.has_value());
+  const Result<GuestRam> opened = GuestRam::open(*planned, kBytes);
+  ASSERT_TRUE(opened.has_value());
+  Region region;
+  region.size = kBytes;
+  ASSERT_TRUE(opened->back(region, 0).has_value());
+  const auto& backing = std::get<FileBacking>(region.backing);
+  EXPECT_FALSE(backing.writable);
+  EXPECT_EQ(backing.name, file());
+  EXPECT_EQ(::fcntl(backing.fd.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+  // Nor does it grow.
+  EXPECT_EQ(GuestRam::open(*planned, 2 * kBytes).error().text(),
+            fmt::format("-object m {}: the file has 4M where 8M are wanted: make it as large", file()));
+  ::unlink(file().c_str());
+  EXPECT_EQ(GuestRam::open(*planned, kBytes).error().text(),
+            fmt::format("-object m {}: open: No such file or directory", file()));
+}
+
+TEST_F(GuestRamTest, RamIsWrittenTo) {
+  add("memory-backend-file,id=m,size=4M,readonly=on,mem-path=/nonexistent");
+  EXPECT_EQ(failure(), "-object m: readonly=on: RAM is written to");
+}
+
 TEST_F(GuestRamTest, OnlyOurOwnMemoryGivesWayToASavedFile) {
   EXPECT_TRUE(GuestRam::open(*plan(), kBytes)->replaceable());
   config.machine.mem_share = true;

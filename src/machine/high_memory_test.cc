@@ -27,9 +27,9 @@ TEST(HighMemoryTest, LiesAboveRamInPlacesOfAGigabyte) {
 TEST(HighMemoryTest, APlaceThatWasChosenIsTaken) {
   HighMemory memory(ram(kGiB));
   EXPECT_EQ(memory.take("a", 4 * kMiB, 0x1'4020'0000), 0x1'4020'0000U);
-  EXPECT_EQ(memory.take("b", kGiB), 0x1'0000'0000U);         // the gap before it
-  EXPECT_EQ(memory.take("c", 2 * kMiB), 0x1'8000'0000U);     // after it
-  EXPECT_EQ(memory.take("d", 2 * kMiB, 0x1'4000'0000), 0x1'4000'0000U);
+  EXPECT_EQ(memory.take("b", kGiB), 0x1'0000'0000U);  // the gap before it
+  EXPECT_EQ(memory.take("c", 2 * kMiB), 0x1'4000'0000U);
+  EXPECT_EQ(memory.take("d", 2 * kMiB), 0x1'8000'0000U);  // after it
   EXPECT_EQ(memory.end(), 0x1'8020'0000U);
 }
 

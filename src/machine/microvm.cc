@@ -8,8 +8,10 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "chardev/terminal.h"
 #include "machine/countdown.h"
 #include "machine/second_ioapic.h"
+#include "memory/lost_file.h"
 
 namespace strato {
 
@@ -89,7 +91,8 @@ Result<> Microvm::map_saved(Region& region) const {
   if (!config_.incoming->mapped || !guest_ram_->replaceable()) return {};
   UniqueFd file(::fcntl(incoming_->memory.get(), F_DUPFD_CLOEXEC, 0));
   if (!file.valid()) return std::unexpected(Error::from_errno("-incoming"));
-  region.backing = FileBacking{.fd = std::move(file), .offset = saved->file_offset, .shared = false};
+  region.backing = FileBacking{
+      .fd = std::move(file), .offset = saved->file_offset, .shared = false, .name = config_.incoming->path + "/memory"};
   return {};
 }
 
@@ -123,10 +126,27 @@ Result<> Microvm::add_side_memory() {
   return {};
 }
 
+Result<> Microvm::add_device_memory() {
+  for (const VirtioMmioPlan& plan : plan_.virtio_mmio) {
+    Result<std::optional<Region>> region = plan.device->memory();
+    Result<> added;
+    if (!region) {
+      added = std::unexpected(std::move(region).error());
+    } else if (*region) {
+      if ((*region)->saving == RegionSaving::Contents) STRATO_TRY(map_saved(**region));
+      added = memory_.add(**std::move(region));
+    }
+    if (!added) return std::unexpected(std::move(added).error().context(fmt::format("-device {}", plan.id())));
+  }
+  return {};
+}
+
 Result<> Microvm::map_memory() {
+  LostFileWatch::before_end(Terminal::restore);
   STRATO_TRY(memory_.add_listener(slots_));
   STRATO_TRY(add_ram());
   STRATO_TRY(add_side_memory());
+  STRATO_TRY(add_device_memory());
   if (!incoming_ || (config_.incoming->mapped && guest_ram_->replaceable())) return {};
   for (const SavedRegion& saved : incoming_->machine.regions) {
     STRATO_TRY(memory_.snapshot()->load_from_fd(incoming_->memory.get(), saved.file_offset, GuestAddr(saved.start),

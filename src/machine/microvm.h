@@ -72,6 +72,7 @@ class Microvm final : public Machine {
   Result<> open_back_ends();
   Result<> add_ram();
   Result<> add_side_memory();
+  Result<> add_device_memory();
   Result<> map_memory();
   Result<> make_platform();
   Result<> load_kernel(boot::RamContents contents);

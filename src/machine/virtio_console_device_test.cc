@@ -22,7 +22,9 @@ class ConsoleDeviceTest : public ::testing::Test {
   }
   void device(std::string_view text) { config.devices.push_back(*split_object_options(text, "driver")); }
   Result<std::vector<VirtioMmioPlan>> plan() {
-    return plan_virtio_mmio({.config = config, .backends = {}, .drives = {}, .netdevs = {}}, true);
+    HighMemory high_memory({});
+    return plan_virtio_mmio({.config = config, .backends = {}, .drives = {}, .netdevs = {}, .high_memory = high_memory},
+                            true);
   }
   std::string error() {
     const auto planned = plan();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,6 +58,8 @@ class VirtioDevicePlan {
   virtual std::vector<std::string> iothreads() const { return {common().iothread}; }
   // What the device needs of the host, before anything of the machine is made.
   virtual Result<> open_back_end(const DeviceHost& host) = 0;
+  // Memory that the device shows to the guest, in a place of DevicePlanContext::high_memory. Once, between the two.
+  virtual Result<std::optional<Region>> memory() { return std::nullopt; }
   // Once. `state`: what the device saved; null when there is none.
   virtual Result<std::unique_ptr<virtio::Device>> make(const DeviceHost& host, const std::vector<std::byte>* state) = 0;
 };

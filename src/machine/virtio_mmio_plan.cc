@@ -13,6 +13,7 @@
 #include "machine/virtio_block_device.h"
 #include "machine/virtio_console_device.h"
 #include "machine/virtio_net_device.h"
+#include "machine/virtio_pmem_device.h"
 #include "machine/virtio_rng_device.h"
 #include "machine/virtio_vsock_device.h"
 #include "machine/vm_generation_device.h"

@@ -40,7 +40,7 @@ Discard::Inhibition Discard::inhibit() {
 }
 
 Result<uint64_t> Discard::discard(const GuestSlice& slice) {
-  if (!slice.writable()) return 0;
+  if (!slice.writable() || !slice.region_->discardable()) return 0;
   const uint64_t page_bytes = slice.region_->page_bytes();
   const uint64_t offset = static_cast<uint64_t>(slice.host_ - slice.region_->host());
   const std::optional<uint64_t> first = align_up(offset, page_bytes);

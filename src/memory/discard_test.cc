@@ -83,6 +83,21 @@ TEST_P(DiscardTest, SharedMemoryGivesItsFileBlocksBack) {
   EXPECT_TRUE(reads(ram, 24, 40, 1));
 }
 
+TEST_P(DiscardTest, MemoryOfADeviceStays) {
+  GuestRam ram(page_, GuestAddr(0), AnonymousBacking{}, page_);
+  Region region;
+  region.start = GuestAddr(page_);
+  region.size = page_;
+  region.name = "pmem";
+  region.backing = MemfdBacking{};
+  region.discardable = false;
+  ASSERT_TRUE(ram.map().add(std::move(region)).has_value());
+  ASSERT_TRUE(ram.memory()->fill(GuestAddr(page_), page_, std::byte{1}).has_value());
+  Discard discard;
+  EXPECT_EQ(*discard.discard(ram.slice(page_, page_)), 0U);
+  EXPECT_EQ(ram.bytes(page_, page_), std::vector<std::byte>(page_, std::byte{1}));
+}
+
 TEST_P(DiscardTest, APrivateFileDoesNotComeBack) {
   UniqueFd file = file_of_ones();
   const int fd = file.get();

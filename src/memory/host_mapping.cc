@@ -41,8 +41,9 @@ Result<HostMapping> HostMapping::create(GuestAddr guest, uint64_t size_bytes, co
 
   const int kind = source.fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : source.shared ? MAP_SHARED : MAP_PRIVATE;
   const int reserve = source.huge_page_bytes != 0 ? 0 : MAP_NORESERVE;
-  void* mapped = ::mmap(data, size_bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED | reserve, source.fd,
-                        static_cast<off_t>(source.offset));
+  const int access = source.writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* mapped =
+      ::mmap(data, size_bytes, access, kind | MAP_FIXED | reserve, source.fd, static_cast<off_t>(source.offset));
   if (mapped == MAP_FAILED) {
     Error error = Error::from_errno(what);
     ::munmap(reserved, *reserved_bytes);

@@ -18,6 +18,7 @@ struct MappingSource {
   int fd = -1;  // borrowed; -1 is anonymous
   uint64_t offset = 0;
   bool shared = false;  // false: writes stay ours (copy on write)
+  bool writable = true;
   // Of the file, where larger than the host's (hugetlbfs): the mapping is aligned to it, and all of its pages are
   // reserved, because one that is missing later is SIGBUS.
   uint64_t huge_page_bytes = 0;

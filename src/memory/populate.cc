@@ -26,8 +26,9 @@ Error why(int os_errno) {
 
 }  // namespace
 
-Result<> populate(std::byte* start, uint64_t bytes, uint64_t page_bytes, uint32_t threads) {
+Result<> populate(std::byte* start, uint64_t bytes, uint64_t page_bytes, uint32_t threads, bool writable) {
   const uint64_t share = align_up(kShareBytes, page_bytes).value_or(bytes);
+  const int advice = writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
   std::atomic<uint64_t> next{0};
   std::atomic<int> os_errno{0};
   const auto work = [&] {
@@ -35,7 +36,7 @@ Result<> populate(std::byte* start, uint64_t bytes, uint64_t page_bytes, uint32_
       const uint64_t offset = next.fetch_add(share);
       if (offset >= bytes) return;
       const uint64_t len = std::min(share, bytes - offset);
-      while (::madvise(start + offset, len, MADV_POPULATE_WRITE) != 0) {
+      while (::madvise(start + offset, len, advice) != 0) {
         if (errno == EINTR || errno == EAGAIN) continue;
         os_errno = errno;
         return;

@@ -7,8 +7,8 @@
 
 namespace strato {
 
-// Makes all pages of a writable mapping be there, by so many threads at once, and returns when they are. `page_bytes`
+// Makes all pages of a mapping be there, by so many threads at once, and returns when they are. `page_bytes`
 // divides the work. Errors say why the host has no more.
-Result<> populate(std::byte* start, uint64_t bytes, uint64_t page_bytes, uint32_t threads);
+Result<> populate(std::byte* start, uint64_t bytes, uint64_t page_bytes, uint32_t threads, bool writable = true);
 
 }  // namespace strato

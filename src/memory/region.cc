@@ -46,15 +46,19 @@ Result<std::shared_ptr<const MappedRegion>> MappedRegion::create(Region region, 
   } else if (const auto* file = std::get_if<FileBacking>(&region.backing)) {
     STRATO_TRY(check_file(*file, region.size, page_bytes));
     source = {.fd = file->fd.get(), .offset = file->offset, .shared = file->shared};
+    source.writable = file->writable || !file->shared;
     if (region.page_bytes > page_bytes) source.huge_page_bytes = region.page_bytes;
   }
 
   HostMapping mapping = STRATO_TRY(HostMapping::create(region.start, region.size, source));
   auto mapped = std::make_shared<MappedRegion>(std::move(region), std::move(memfd), std::move(mapping), page_bytes);
+  if (!mapped->file_name_.empty()) {
+    mapped->watch_ = STRATO_TRY(LostFileWatch::create(mapped->host(), mapped->size(), mapped->file_name_.c_str()));
+  }
   STRATO_TRY(mapped->bind());
   STRATO_TRY(mapped->advise(0, mapped->size()));
   if (const uint32_t threads = mapped->region_.populate_threads; threads != 0) {
-    STRATO_TRY(populate(mapped->host(), mapped->size(), mapped->page_bytes(), threads));
+    STRATO_TRY(populate(mapped->host(), mapped->size(), mapped->page_bytes(), threads, source.writable));
   }
   return mapped;
 }
@@ -71,6 +75,7 @@ MappedRegion::MappedRegion(Region region, UniqueFd memfd, HostMapping mapping, u
     fd_ = file->fd.get();
     fd_offset_ = file->offset;
     shared_ = file->shared;
+    file_name_ = file->name;
   }
 }
 

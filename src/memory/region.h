@@ -12,6 +12,7 @@
 #include "memory/dirty_log.h"
 #include "memory/guest_addr.h"
 #include "memory/host_mapping.h"
+#include "memory/lost_file.h"
 
 namespace strato {
 
@@ -29,6 +30,8 @@ struct FileBacking {
   UniqueFd fd;
   uint64_t offset = 0;
   bool shared = true;
+  std::string name{};    // for messages; empty: nobody can take it away
+  bool writable = true;  // false: `fd` cannot be written to, so that the region is ROM
 };
 using Backing = std::variant<AnonymousBacking, MemfdBacking, FileBacking>;
 
@@ -36,6 +39,12 @@ using Backing = std::variant<AnonymousBacking, MemfdBacking, FileBacking>;
 struct NumaPolicy {
   int mode = 0;                     // MPOL_* of linux/mempolicy.h
   std::array<uint64_t, 2> nodes{};  // as bits
+};
+
+// What a saved machine has of a region.
+enum class RegionSaving : uint8_t {
+  Contents,
+  Nothing,  // its file has them
 };
 
 // What MemoryMap::add() is asked for. Start and size are multiples of the host's page size.
@@ -49,6 +58,8 @@ struct Region {
   bool dump_guest_core = true;
   bool huge_pages = false;  // advise transparent huge pages
   std::optional<NumaPolicy> numa{};
+  bool discardable = true;  // plain RAM: what a guest gives up reads zero and is the host's
+  RegionSaving saving = RegionSaving::Contents;
   uint32_t populate_threads = 0;  // that make all pages be there from the start; 0: they come when they are used
 };
 
@@ -60,6 +71,8 @@ class MappedRegion {
   static Result<std::shared_ptr<const MappedRegion>> create(Region region, uint64_t page_bytes);
 
   MappedRegion(Region region, UniqueFd memfd, HostMapping mapping, uint64_t page_bytes);
+  MappedRegion(const MappedRegion&) = delete;
+  MappedRegion& operator=(const MappedRegion&) = delete;
 
   GuestAddr start() const { return region_.start; }
   uint64_t size() const { return region_.size; }
@@ -70,6 +83,9 @@ class MappedRegion {
   bool shared() const { return shared_; }
   int fd() const { return fd_; }  // -1: anonymous
   uint64_t fd_offset() const { return fd_offset_; }
+  const std::string& file_name() const { return file_name_; }  // empty: none, or none that could get lost
+  bool discardable() const { return region_.discardable; }
+  RegionSaving saving() const { return region_.saving; }
   uint64_t page_bytes() const { return region_.page_bytes; }
   bool dump_guest_core() const { return region_.dump_guest_core; }
   bool huge_pages() const { return region_.huge_pages; }
@@ -95,6 +111,8 @@ class MappedRegion {
   int fd_ = -1;
   uint64_t fd_offset_ = 0;
   bool shared_ = false;
+  std::string file_name_;
+  LostFileWatch watch_;
   mutable DirtyLog dirty_log_;
 };
 

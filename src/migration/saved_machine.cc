@@ -109,7 +109,7 @@ std::vector<SavedRegion> list_regions(const GuestMemory& memory) {
   std::vector<SavedRegion> regions;
   uint64_t offset = 0;
   for (const auto& region : memory.regions()) {
-    if (region->kind() == RegionKind::Device) continue;
+    if (region->kind() == RegionKind::Device || region->saving() == RegionSaving::Nothing) continue;
     regions.push_back({region->name(), region->start().raw(), region->size(), offset});
     offset += region->size();
   }

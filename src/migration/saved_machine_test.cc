@@ -80,6 +80,24 @@ TEST(SavedMachineTest, ComesBackFromItsDirectoryWithItsMemory) {
   EXPECT_EQ(copy.bytes(0, kMiB), ram.bytes(0, kMiB));
 }
 
+TEST(SavedMachineTest, ARegionThatItsFileHoldsIsNotInIt) {
+  const TempDirectory directory;
+  testing::GuestRam ram(kMiB);
+  Region region;
+  region.start = GuestAddr(kMiB);
+  region.size = kMiB;
+  region.name = "pmem";
+  region.saving = RegionSaving::Nothing;
+  ASSERT_TRUE(ram.map().add(std::move(region)).has_value());
+
+  ASSERT_TRUE(write_saved_machine(directory.snapshot(), example(), *ram.memory()));
+  const Result<OpenedMachine> opened = open_saved_machine(directory.snapshot());
+
+  ASSERT_TRUE(opened.has_value()) << opened.error().text();
+  ASSERT_EQ(opened->machine.regions.size(), 1U);
+  EXPECT_EQ(opened->machine.regions[0].name, "ram");
+}
+
 TEST(SavedMachineTest, PagesOfZerosTakeNoDisk) {
   const TempDirectory directory;
   const testing::GuestRam ram(16 * kMiB);

@@ -4,9 +4,11 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <cerrno>
 #include <utility>
 
 #include "hypervisor/kvm/kvm_ioctl.h"
+#include "memory/lost_file.h"
 
 namespace strato {
 namespace {
@@ -56,14 +58,14 @@ Result<VcpuExit> Vcpu::run() {
     if (::ioctl(fd_.get(), KVM_RUN, 0UL) < 0) {
       if (errno == EINTR) return VcpuExit::Interrupted;
       if (errno == EAGAIN) continue;  // a waiting vCPU was started by another one
-      return std::unexpected(Error::from_errno("KVM_RUN"));
+      return std::unexpected(failed(errno));
     }
     switch (run_->exit_reason) {
       case KVM_EXIT_IO:
         serve_port();
         break;
       case KVM_EXIT_MMIO:
-        serve_mmio();
+        STRATO_TRY(serve_mmio());
         break;
       case KVM_EXIT_INTR:
         return VcpuExit::Interrupted;
@@ -98,14 +100,32 @@ void Vcpu::serve_port() {
   }
 }
 
-void Vcpu::serve_mmio() {
+Result<> Vcpu::serve_mmio() {
   auto& mmio = run_->mmio;
   auto* data = reinterpret_cast<std::byte*>(mmio.data);
-  if (mmio.is_write != 0) {
-    mmio_.write(mmio.phys_addr, {data, mmio.len});
-  } else {
-    mmio_.read(mmio.phys_addr, {data, mmio.len});
+  const bool write = mmio.is_write != 0;
+  const bool answered =
+      write ? mmio_.write(mmio.phys_addr, {data, mmio.len}) : mmio_.read(mmio.phys_addr, {data, mmio.len});
+  return answered ? Result<>() : check_lost(mmio.phys_addr, write);
+}
+
+// Where KVM emulates an instruction and cannot reach memory, it takes the place for a device's.
+Result<> Vcpu::check_lost(uint64_t address, bool write) const {
+  const std::shared_ptr<const GuestMemory> memory = memory_.snapshot();
+  for (const auto& region : memory->regions()) {
+    if (address - region->start().raw() >= region->size()) continue;
+    if (region->kind() == RegionKind::Rom && write) return {};
+    if (std::optional<std::string> lost = describe_lost_file(*memory)) {
+      return std::unexpected(Error(ErrorCode::Io, *std::move(lost)));
+    }
   }
+  return {};
+}
+
+Error Vcpu::failed(int os_errno) const {
+  std::optional<std::string> lost;
+  if (os_errno == EFAULT || os_errno == EHWPOISON) lost = describe_lost_file(*memory_.snapshot());
+  return lost ? Error(ErrorCode::Io, *std::move(lost)) : Error::from_errno("KVM_RUN", os_errno);
 }
 
 void Vcpu::clear_exit_request() {

@@ -64,9 +64,11 @@ class Vcpu {
  private:
   Vcpu(const Vm& vm, uint32_t id, UniqueFd fd, kvm_run* run, size_t run_bytes, VcpuBuses buses);
   void serve_port();
-  void serve_mmio();
+  Result<> serve_mmio();
+  Result<> check_lost(uint64_t address, bool write) const;
   Result<> serve_other_exit() const;
   Error gave_up() const;
+  Error failed(int os_errno) const;
 
   const Vm& vm_;
   const uint32_t id_;
