@@ -1,6 +1,6 @@
 // virtio_pmem: a driver of a virtio-pmem device on virtio-mmio, and a user of its memory. Prints `device=BASE INTERRUPT
 // ID`, `features=`, `pmem=START SIZE`, `first=WORD last=WORD` (the words of 8 bytes at both ends), `flushed=COUNT
-// failed=COUNT others=COUNT` (answers), `interrupts=`, `pmem=end`. Words: write=VALUE: both ends become that before the
+// failed=COUNT others=COUNT` (answers), `now=WORD WORD` (the same again), `interrupts=`, `pmem=end`. Words: write=VALUE: both ends become that before the
 // flush, and `wrote=VALUE VALUE` is what they read then. flushes=N: that many at once (1; at most 8), after a byte on
 // the serial port with `wait`, which is asked for by `waits`. again=N: so often (1). touch=WHAT: says `touches`, waits
 // for a byte, and has the last page used: read, write (by the processor), device (it holds a request), ring.
@@ -235,6 +235,8 @@ void guest_main() {
     if (has_word("wait")) wait_for_byte("waits");
     flush(static_cast<uint32_t>(word_number("flushes", 1)));
   }
+  const uint64_t now = word_at(0);
+  print_line("now=", Hex{now}, " ", Hex{word_at(last_word())});
   print_line(interrupts > 0 ? "interrupts=some" : "interrupts=none");
   print_line("pmem=end");
   if (word_value("end") == "reset") request_reset();

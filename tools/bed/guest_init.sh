@@ -2,7 +2,7 @@
 # The guest's /init. It loads the modules of the image, reports what it sees as key=value lines between two markers, and
 # obeys words of the kernel's command line:
 #   strato.port=PORT,VALUE  first writes a byte to an I/O port, on arm64 to a physical address
-#   strato.root=DEVICE,TYPE goes on with the /init of that file system, read-write when it can be
+#   strato.root=DEVICE,TYPE[,OPTION...] goes on with the /init of that file system, read-write when it can be
 #   strato.report=no        no report
 #   strato.run=PATH         then runs a program of the initramfs; its exit code is reported
 #   strato.end=WORD         then poweroff (the default), reboot, halt, panic, hang or shell
@@ -29,7 +29,9 @@ if [ -f /modules/order ]; then
   while read -r module; do insmod "/modules/$module" || failed="$failed $module"; done </modules/order
   if [ -n "$root" ]; then
     mkdir -p /root
-    mount -t "${root#*,}" "${root%,*}" /root || mount -o ro -t "${root#*,}" "${root%,*}" /root || echo "strato.root=$root: no such root"
+    device=${root%%,*} options=${root#*,},
+    type=${options%%,*} options=${options#*,}
+    mount -o "${options}rw" -t "$type" "$device" /root || mount -o "${options}ro" -t "$type" "$device" /root || echo "strato.root=$root: no such root"
     umount /sys /proc
     exec switch_root /root /init
   fi
@@ -69,6 +71,7 @@ if [ "$report" = yes ]; then
   echo "text=$(sed -n '/ _stext$/{s/ .*//p;q}' /proc/kallsyms)"
   [ ! -e /sys/class/rtc/rtc0 ] || echo "rtc=$(cat /sys/class/rtc/rtc0/name /sys/class/rtc/rtc0/since_epoch | tr '\n' ' ')"
   echo "root=$(sed -n 's|^\(/dev/[^ ]*\) / \([^ ]*\) \([^, ]*\).*|\1 \2 \3|p' /proc/mounts)"
+  echo "root_options=$(sed -n 's|^/dev/[^ ]* / [^ ]* \([^ ]*\).*|\1|p' /proc/mounts)"
   report_processors
   report_tables
   echo "modules_failed=${failed# }"
