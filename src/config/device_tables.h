@@ -55,8 +55,8 @@ template <auto kCommon, class... Own>
 constexpr auto memory_properties(const Own&... own) {
   using M = MemoryBackendConfig;
   return std::array<Property, 9 + sizeof...(Own)>{
-      text<kCommon, &M::id>("id", "name that -machine memory-backend= refers to", kMaxIdLength).mandatory(),
-      size<kCommon, &M::size_bytes>("size", "as -m says",
+      text<kCommon, &M::id>("id", "name that -machine memory-backend= or memdev= refers to", kMaxIdLength).mandatory(),
+      size<kCommon, &M::size_bytes>("size", "as -m says; of a device, its own",
                                     {.unit = kMiB, .min = kMinMemoryBytes, .max = kMaxMemoryBytes, .multiple_of = 4096})
           .mandatory(),
       own...,

@@ -29,6 +29,9 @@ struct GuestRamPlan {
   bool huge_pages = true;  // transparent ones
   uint32_t populate_threads = 0;
   std::optional<NumaPolicy> numa{};
+
+  // Whether other processes can map it (vhost-user).
+  bool others_can_map() const { return kind == Kind::Memfd || (kind == Kind::File && shared); }
 };
 // Errors name the option.
 Result<GuestRamPlan> plan_guest_ram(const VmConfig& config, std::span<const BackendConfig> backends);

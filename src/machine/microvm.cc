@@ -119,7 +119,7 @@ Result<> Microvm::add_side_memory() {
     region.size = plan_.side_memory[i].size_bytes;
     region.name = fmt::format("side{}", i);
     region.dump_guest_core = plan_.guest_ram.dump_guest_core;
-    if (plan_.guest_ram.kind == GuestRamPlan::Kind::Memfd) region.backing = MemfdBacking{};
+    if (guest_ram_->plan().others_can_map()) region.backing = MemfdBacking{};
     STRATO_TRY(map_saved(region));
     STRATO_TRY(memory_.add(std::move(region)));
   }

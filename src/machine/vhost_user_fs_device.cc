@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "machine/guest_ram.h"
 #include "machine/io_threads.h"
 #include "vhost/user_device.h"
 #include "vhost/user_fs.h"
@@ -67,9 +68,12 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VhostUserFsConfig config, 
     return std::unexpected(Error::invalid(fmt::format(
         "chardev={}: must be a socket with path=: the back end gets descriptors through it", config.chardev)));
   }
-  if (!context.config.machine.mem_share) {
-    return std::unexpected(
-        Error::invalid("guest memory must be shared, for the back end to map it: add mem-share=on to -machine"));
+  const GuestRamPlan ram = STRATO_TRY(plan_guest_ram(context.config, context.backends));
+  if (!ram.others_can_map()) {
+    return std::unexpected(Error::invalid(
+        fmt::format("guest memory ({}) must be shared, for the back end to map it: add mem-share=on to -machine, or have "
+                    "RAM in a memory-backend-memfd, or a -file with share=on",
+                    ram.option)));
   }
   return std::make_unique<VhostUserFsPlan>(std::move(config), chardev->socket);
 }

@@ -59,9 +59,7 @@ TEST(VirtioMmioPlanTest, AMachineHasOneVsockDevice) {
   EXPECT_EQ(plan(config, true).error().text(), "-device w: there can be one device for vsock only, and 'v' is it");
 }
 
-std::string failure_of_fs(bool shared, const ChardevConfig& chardev, std::string_view second = {}) {
-  VmConfig config;
-  config.machine.mem_share = shared;
+std::string failure_of_fs(VmConfig config, const ChardevConfig& chardev, std::string_view second = {}) {
   config.chardevs.push_back(chardev);
   config.devices.push_back(options("vhost-user-fs-device,chardev=c,tag=t,id=f"));
   if (!second.empty()) config.devices.push_back(options(second));
@@ -72,16 +70,40 @@ std::string failure_of_fs(bool shared, const ChardevConfig& chardev, std::string
 TEST(VirtioMmioPlanTest, ASharedDirectoryNeedsSharedMemoryAndAUnixSocketOfItsOwn) {
   const ChardevConfig socket{
       .id = "c", .kind = ChardevKind::Socket, .socket = {.path = "/run/fs", .server = true, .nowait = true}};
-  EXPECT_EQ(failure_of_fs(true, socket), "accepted");
-  EXPECT_EQ(failure_of_fs(false, socket),
-            "-device f: guest memory must be shared, for the back end to map it: add mem-share=on to -machine");
+  VmConfig shared;
+  shared.machine.mem_share = true;
+  EXPECT_EQ(failure_of_fs(shared, socket), "accepted");
+  EXPECT_EQ(failure_of_fs({}, socket),
+            "-device f: guest memory (-m) must be shared, for the back end to map it: add mem-share=on to -machine, or "
+            "have RAM in a memory-backend-memfd, or a -file with share=on");
   const std::string unfit = "must be a socket with path=: the back end gets descriptors through it";
-  EXPECT_EQ(failure_of_fs(true, {.id = "c", .kind = ChardevKind::Pty}), "-device f: chardev=c: " + unfit);
-  EXPECT_EQ(failure_of_fs(true, {.id = "c", .kind = ChardevKind::Socket, .socket = {.host = "::1", .port = 1}}),
+  EXPECT_EQ(failure_of_fs(shared, {.id = "c", .kind = ChardevKind::Pty}), "-device f: chardev=c: " + unfit);
+  EXPECT_EQ(failure_of_fs(shared, {.id = "c", .kind = ChardevKind::Socket, .socket = {.host = "::1", .port = 1}}),
             "-device f: chardev=c: " + unfit);
-  EXPECT_EQ(failure_of_fs(true, {.id = "other"}).find("-device f: chardev=c: no -chardev has id=c"), 0U);
-  EXPECT_EQ(failure_of_fs(true, socket, "vhost-user-fs-device,chardev=c,tag=u,id=g"),
+  EXPECT_EQ(failure_of_fs(shared, {.id = "other"}).find("-device f: chardev=c: no -chardev has id=c"), 0U);
+  EXPECT_EQ(failure_of_fs(shared, socket, "vhost-user-fs-device,chardev=c,tag=u,id=g"),
             "-device g: chardev=c: -device f uses it already: give each its own -chardev");
+}
+
+TEST(VirtioMmioPlanTest, ASharedDirectoryTakesEveryMemoryThatOthersCanMap) {
+  const ChardevConfig socket{.id = "c", .kind = ChardevKind::Socket, .socket = {.path = "/run/fs"}};
+  const auto with_ram = [&socket](std::string_view object) {
+    VmConfig config;
+    config.memory_bytes = 64 * kMiB;
+    config.objects.push_back(options(object));
+    config.machine.memory_backend = "m";
+    return failure_of_fs(std::move(config), socket);
+  };
+  EXPECT_EQ(with_ram("memory-backend-memfd,id=m,size=64M"), "accepted");
+  EXPECT_EQ(with_ram("memory-backend-file,id=m,size=64M,mem-path=/ram"), "accepted");
+  EXPECT_EQ(with_ram("memory-backend-file,id=m,size=64M,mem-path=/ram,share=off")
+                .find("-device f: guest memory (-object m) must be shared"),
+            0U);
+  EXPECT_EQ(
+      with_ram("memory-backend-ram,id=m,size=64M").find("-device f: guest memory (-object m) must be shared"), 0U);
+  VmConfig in_path;
+  in_path.memory_path = "/dev/shm";
+  EXPECT_EQ(failure_of_fs(in_path, socket), "accepted");
 }
 
 TEST(VirtioMmioPlanTest, APlaceInTheBootOrderIsTakenOnce) {

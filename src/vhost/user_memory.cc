@@ -12,7 +12,9 @@ Result<UserMemoryTable> UserMemoryTable::create(std::shared_ptr<const GuestMemor
   UserMemoryTable table(std::move(memory), std::move(rings));
   for (const std::shared_ptr<const MappedRegion>& region : table.memory_->regions()) {
     if (region->kind() != RegionKind::Ram) continue;
-    if (!region->shared() || region->fd() < 0) {
+    const bool mappable = region->shared() && region->fd() >= 0;
+    if (!mappable && !region->discardable()) continue;  // a device's: RAM is what the back end needs
+    if (!mappable) {
       return std::unexpected(Error::unsupported(
           fmt::format("the back end cannot map guest memory '{}', which is not shared: use -machine mem-share=on",
                       region->name())));

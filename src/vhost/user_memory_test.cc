@@ -55,6 +55,19 @@ TEST_F(UserMemoryTest, MemoryThatIsNotSharedIsRefusedWithWhatToDo) {
   EXPECT_THAT(made.error().text(), HasSubstr("mem-share=on"));
 }
 
+TEST_F(UserMemoryTest, PrivateMemoryOfADeviceIsNoneOfIts) {
+  add(0, 0x200000, MemfdBacking{});
+  Region device;
+  device.start = GuestAddr(0x400000);
+  device.size = 0x200000;
+  device.name = "pmem";
+  device.discardable = false;
+  ASSERT_TRUE(map.add(std::move(device)).has_value());
+  const Result<UserMemoryTable> made = table();
+  ASSERT_TRUE(made.has_value());
+  EXPECT_EQ(made->fds().size(), 2U);
+}
+
 TEST_F(UserMemoryTest, RomAndDevicesAreNoneOfIts) {
   add(0, 0x200000, MemfdBacking{});
   add(0x400000, 0x200000, AnonymousBacking{}, RegionKind::Rom);

@@ -81,6 +81,9 @@ ROWS = {
     "object": (["-object", "nothing,id=o"], ["-object", "nothing"]),
     "memory file": (["-mem-path", "/nonexistent/ram"], ["-mem-path", "/nonexistent/ram"]),
     "memory object": (["-object", "memory-backend-ram,id=m,size=64M,policy=some"], ["-object", "policy=some"]),
+    "directory without shared memory": (["-chardev", "socket,id=c,path=/nonexistent", "-device", "vhost-user-fs-device,chardev=c,tag=t,id=f"],
+                                        ["-device f", "-m", "mem-share=on"]),
+    "pmem": (["-object", "memory-backend-file,id=m,size=3M,mem-path=/dev/shm", "-device", "virtio-pmem-device,id=p,memdev=m"], ["-device p", "memdev=m", "size=3M"]),
     "balloon": (["-device", "virtio-balloon-device,id=b,membuf-percent=81"], ["-device", "membuf-percent=81"]),
     "generation": (["-device", "vmgenid,id=g,guid=none"], ["-device", "guid=none"]),
 }

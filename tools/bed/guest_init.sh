@@ -31,7 +31,7 @@ if [ -f /modules/order ]; then
     mkdir -p /root
     device=${root%%,*} options=${root#*,},
     type=${options%%,*} options=${options#*,}
-    mount -o "${options}rw" -t "$type" "$device" /root || mount -o "${options}ro" -t "$type" "$device" /root || echo "strato.root=$root: no such root"
+    mount -o "rw,${options%,}" -t "$type" "$device" /root || mount -o "${options}ro" -t "$type" "$device" /root || echo "strato.root=$root: no such root"
     umount /sys /proc
     exec switch_root /root /init
   fi
