@@ -14,6 +14,11 @@
 #include "memory/lost_file.h"
 
 namespace strato {
+namespace {
+
+constexpr uint64_t kFileCheckNs = 1'000'000'000;
+
+}  // namespace
 
 Result<std::unique_ptr<Machine>> Microvm::create(const VmConfig& config, EventLoop& loop, BootTimeline& timeline) {
   MicrovmPlan plan = STRATO_TRY(plan_microvm(config));
@@ -147,12 +152,25 @@ Result<> Microvm::map_memory() {
   STRATO_TRY(add_ram());
   STRATO_TRY(add_side_memory());
   STRATO_TRY(add_device_memory());
+  watch_files();
   if (!incoming_ || (config_.incoming->mapped && guest_ram_->replaceable())) return {};
   for (const SavedRegion& saved : incoming_->machine.regions) {
     STRATO_TRY(memory_.snapshot()->load_from_fd(incoming_->memory.get(), saved.file_offset, GuestAddr(saved.start),
                                                 saved.size_bytes, "-incoming " + config_.incoming->path));
   }
   return {};
+}
+
+// A vCPU that touches what is gone may be kept in KVM for ever: asynchronous page faults that fail are begun again.
+void Microvm::watch_files() {
+  const std::shared_ptr<const GuestMemory> memory = memory_.snapshot();
+  const bool any =
+      std::ranges::any_of(memory->regions(), [](const auto& region) { return !region->file_name().empty(); });
+  if (!any) return;
+  file_check_.emplace(loop_, [this] {
+    if (const std::optional<std::string> cut = describe_cut_file(*memory_.snapshot())) fail(*cut);
+  });
+  file_check_->arm_periodic(kFileCheckNs);
 }
 
 Result<> Microvm::make_platform() {

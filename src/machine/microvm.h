@@ -11,6 +11,7 @@
 #include "boot/boot_sources.h"
 #include "bus/component.h"
 #include "bus/io_bus.h"
+#include "event/timer.h"
 #include "hypervisor/kvm/kvm.h"
 #include "hypervisor/kvm/memory_slots.h"
 #include "hypervisor/kvm/vm.h"
@@ -74,6 +75,7 @@ class Microvm final : public Machine {
   Result<> add_side_memory();
   Result<> add_device_memory();
   Result<> map_memory();
+  void watch_files();
   Result<> make_platform();
   Result<> load_kernel(boot::RamContents contents);
   Result<> start_vcpu_threads();
@@ -155,6 +157,7 @@ class Microvm final : public Machine {
   MigrationStatus migration_status_ = MigrationStatus::None;
   int exit_code_ = 0;
   Thread save_worker_;
+  std::optional<Timer> file_check_;  // while files are behind guest memory
   Lifetime alive_;
 };
 

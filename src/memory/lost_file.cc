@@ -100,23 +100,30 @@ void LostFileWatch::before_end(void (*call)()) {
   watched.before_end.store(call);
 }
 
-std::optional<std::string> describe_lost_file(const GuestMemory& memory) {
-  std::string others;
+std::optional<std::string> describe_cut_file(const GuestMemory& memory) {
   for (const auto& region : memory.regions()) {
     if (region->file_name().empty()) continue;
-    const std::string_view name = region->file_name();
     struct stat status{};
-    const bool known = ::fstat(region->fd(), &status) == 0 && S_ISREG(status.st_mode);
+    if (::fstat(region->fd(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
     const auto bytes = static_cast<uint64_t>(status.st_size);
-    if (known && bytes < region->fd_offset() + region->size()) {
-      return fmt::format("guest memory in the file {} is gone: it was truncated to {} bytes, of which {} are mapped",
-                         name, bytes, region->fd_offset() + region->size());
-    }
-    if (!others.empty()) others += ", ";
-    others += name;
+    const uint64_t mapped = region->fd_offset() + region->size();
+    if (bytes >= mapped) continue;
+    return fmt::format("guest memory in the file {} is gone: it was truncated to {} bytes, of which {} are mapped",
+                       region->file_name(), bytes, mapped);
   }
-  if (others.empty()) return std::nullopt;
-  return fmt::format("guest memory cannot be reached any more, which is in the file {}", others);
+  return std::nullopt;
+}
+
+std::optional<std::string> describe_lost_file(const GuestMemory& memory) {
+  if (std::optional<std::string> cut = describe_cut_file(memory)) return cut;
+  std::string names;
+  for (const auto& region : memory.regions()) {
+    if (region->file_name().empty()) continue;
+    if (!names.empty()) names += ", ";
+    names += region->file_name();
+  }
+  if (names.empty()) return std::nullopt;
+  return fmt::format("guest memory cannot be reached any more, which is in the file {}", names);
 }
 
 }  // namespace strato

@@ -37,8 +37,10 @@ class [[nodiscard]] LostFileWatch {
   size_t entry_ = kNone;
 };
 
+// Which file behind this memory is shorter than what is mapped of it; none: no one is. It asks the host.
+std::optional<std::string> describe_cut_file(const GuestMemory& memory);
 // After an access to guest memory that the kernel made for us has failed: which file it was, and what is wrong with it.
-// None: no file is behind this memory. It asks the host for the size of each file.
+// None: no file is behind this memory.
 std::optional<std::string> describe_lost_file(const GuestMemory& memory);
 
 }  // namespace strato

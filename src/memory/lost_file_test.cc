@@ -78,6 +78,7 @@ TEST_F(LostFileDeathTest, AFileThatIsNoGuestMemoryAnyMoreIsNotNamed) {
 TEST_F(LostFileTest, TheOneThatWasCutIsDescribed) {
   EXPECT_FALSE(describe_lost_file(*map.snapshot()).has_value());
   add("one");
+  EXPECT_FALSE(describe_cut_file(*map.snapshot()).has_value());
   EXPECT_EQ(describe_lost_file(*map.snapshot()),
             "guest memory cannot be reached any more, which is in the file /files/one");
   add("two");

@@ -109,13 +109,14 @@ Result<> Vcpu::serve_mmio() {
   return answered ? Result<>() : check_lost(mmio.phys_addr, write);
 }
 
-// Where KVM emulates an instruction and cannot reach memory, it takes the place for a device's.
+// Where KVM emulates an instruction and cannot reach memory, it takes the place for a device's. So it does with memory
+// that is just being taken away, which is no reason to end.
 Result<> Vcpu::check_lost(uint64_t address, bool write) const {
   const std::shared_ptr<const GuestMemory> memory = memory_.snapshot();
   for (const auto& region : memory->regions()) {
     if (address - region->start().raw() >= region->size()) continue;
     if (region->kind() == RegionKind::Rom && write) return {};
-    if (std::optional<std::string> lost = describe_lost_file(*memory)) {
+    if (std::optional<std::string> lost = describe_cut_file(*memory)) {
       return std::unexpected(Error(ErrorCode::Io, *std::move(lost)));
     }
   }
