@@ -1,12 +1,12 @@
 // virtio_pmem: a driver of a virtio-pmem device on virtio-mmio, and a user of its memory. Prints `device=BASE INTERRUPT
 // ID`, `features=`, `pmem=START SIZE`, `first=WORD last=WORD` (the words of 8 bytes at both ends), `flushed=COUNT
-// failed=COUNT others=COUNT` (answers), `now=WORD WORD` (the same again), `interrupts=`, `pmem=end`. Words: write=VALUE: both ends become that before the
-// flush, and `wrote=VALUE VALUE` is what they read then. flushes=N: that many at once (1; at most 8), after a byte on
-// the serial port with `wait`, which is asked for by `waits`. again=N: so often (1). touch=WHAT: says `touches`, waits
-// for a byte, and has the last page used: read, write (by the processor), device (it holds a request), ring.
-// end=reset (instead of power-off).
-// bad=CASE: what a hostile driver does first (see kCases); the device is then reset and serves as any other. What the
-// driver sees of its fault is `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
+// failed=COUNT others=COUNT` (answers), `now=WORD WORD` (the same again), `interrupts=`, `pmem=end`. Words:
+// write=VALUE: both ends become that before the flush, and `wrote=VALUE VALUE` is what they read then. flushes=N: that
+// many at once (1; at most 8), after a byte on the serial port with `wait`, which is asked for by `waits`. again=N: so
+// often (1). touch=WHAT: says `touches`, waits for a byte, and has the last page used: read, write (by the processor),
+// device (it holds a request), ring. end=reset (instead of power-off). bad=CASE: what a hostile driver does first (see
+// kCases); the device is then reset and serves as any other. What the driver sees of its fault is `bad=CASE STATUS
+// VALUE`. Rings are packed where the device offers that.
 #include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"

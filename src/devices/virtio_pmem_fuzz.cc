@@ -1,6 +1,6 @@
-// A driver that flushes, asks for nonsense, stops, resets, saves and restores while flushes are under way, some of which
-// fail. Whatever happens: a request is answered as flushed only if a flush that began after it was sent has ended well
-// and none has ever failed; no answer is longer than it is; and a good request is served in the end.
+// A driver that flushes, asks for nonsense, stops, resets, saves and restores while flushes are under way, some of
+// which fail. Whatever happens: a request is answered as flushed only if a flush that began after it was sent has ended
+// well and none has ever failed; no answer is longer than it is; and a good request is served in the end.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <optional>

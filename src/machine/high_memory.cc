@@ -21,8 +21,8 @@ uint64_t HighMemory::end() const {
 }
 
 const HighMemory::Place* HighMemory::overlapping(uint64_t start, uint64_t end) const {
-  const auto found = std::ranges::find_if(
-      taken_, [start, end](const Place& place) { return start < place.end && place.start < end; });
+  const auto found =
+      std::ranges::find_if(taken_, [start, end](const Place& place) { return start < place.end && place.start < end; });
   return found == taken_.end() ? nullptr : &*found;
 }
 

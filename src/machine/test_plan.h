@@ -26,12 +26,9 @@ inline Result<std::vector<VirtioMmioPlan>> plan(const VmConfig& config, bool gue
   const Result<std::vector<DriveConfig>> drives = parse_drives(config.drives);
   const Result<std::vector<NetdevConfig>> netdevs = parse_netdevs(config.netdevs);
   HighMemory high_memory(arch::ram_layout(config.memory_bytes));
-  return plan_virtio_mmio({.config = config,
-                           .backends = *backends,
-                           .drives = *drives,
-                           .netdevs = *netdevs,
-                           .high_memory = high_memory},
-                          guest_has_acpi);
+  return plan_virtio_mmio(
+      {.config = config, .backends = *backends, .drives = *drives, .netdevs = *netdevs, .high_memory = high_memory},
+      guest_has_acpi);
 }
 
 }  // namespace strato::testing

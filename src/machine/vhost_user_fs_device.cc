@@ -70,10 +70,10 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VhostUserFsConfig config, 
   }
   const GuestRamPlan ram = STRATO_TRY(plan_guest_ram(context.config, context.backends));
   if (!ram.others_can_map()) {
-    return std::unexpected(Error::invalid(
-        fmt::format("guest memory ({}) must be shared, for the back end to map it: add mem-share=on to -machine, or have "
-                    "RAM in a memory-backend-memfd, or a -file with share=on",
-                    ram.option)));
+    return std::unexpected(Error::invalid(fmt::format(
+        "guest memory ({}) must be shared, for the back end to map it: add mem-share=on to -machine, or have "
+        "RAM in a memory-backend-memfd, or a -file with share=on",
+        ram.option)));
   }
   return std::make_unique<VhostUserFsPlan>(std::move(config), chardev->socket);
 }

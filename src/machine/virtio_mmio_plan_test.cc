@@ -99,8 +99,8 @@ TEST(VirtioMmioPlanTest, ASharedDirectoryTakesEveryMemoryThatOthersCanMap) {
   EXPECT_EQ(with_ram("memory-backend-file,id=m,size=64M,mem-path=/ram,share=off")
                 .find("-device f: guest memory (-object m) must be shared"),
             0U);
-  EXPECT_EQ(
-      with_ram("memory-backend-ram,id=m,size=64M").find("-device f: guest memory (-object m) must be shared"), 0U);
+  EXPECT_EQ(with_ram("memory-backend-ram,id=m,size=64M").find("-device f: guest memory (-object m) must be shared"),
+            0U);
   VmConfig in_path;
   in_path.memory_path = "/dev/shm";
   EXPECT_EQ(failure_of_fs(in_path, socket), "accepted");
