@@ -261,6 +261,7 @@ TEST(CommandLineTest, MemoryCountsMebibytesWithoutASuffix) {
   const VmConfig config = accepted(with_kernel({"-m", "1G,maxmem=2G"}));
   EXPECT_EQ(config.max_memory_bytes, 2 * kGiB);
   EXPECT_EQ(accepted(with_kernel({"-m", "1G"})).max_memory_bytes, kGiB);
+  EXPECT_EQ(accepted(with_kernel({"-m", "1G,slots=2,maxmem=3G"})).max_memory_bytes, 3 * kGiB);
 }
 
 TEST(CommandLineTest, SerialBringsItsOwnChardev) {
@@ -415,7 +416,8 @@ TEST(BadCommandLineTest, MessageNamesOptionValueAndRemedy) {
       {{"-m", "18446744073709551616"}, "-m: size=18446744073709551616: must be"},
       {{"-m", "1.5G"}, "-m: size=1.5G: must be"},
       {{"-m", "2G,maxmem=1G"}, "-m: maxmem=1G: less than size=2G"},
-      {{"-m", "2G,slots=2"}, "-m: unknown property 'slots' (known: size, maxmem)"},
+      {{"-m", "2G,slot=2"}, "-m: unknown property 'slot' (known: size, maxmem, slots)"},
+      {{"-m", "2G,slots=257"}, "-m: slots=257: must be 0..256"},
       // plain values
       {{"-name", kLongName}, ": must be 1 to 255 bytes"},
       {{"-kernel", ""}, "-kernel: '': must be 1 to 4095 bytes"},

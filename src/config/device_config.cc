@@ -181,6 +181,11 @@ Result<> check(const VirtioBalloonConfig&) {
   return {};
 }
 
+Result<> check(const VirtioMemConfig& memory) {
+  if (!memory.block_bytes) return {};
+  return check_power_of_two("block-size", *memory.block_bytes);
+}
+
 Result<> check(const VmGenerationConfig& generation) {
   if (generation.guid == "auto" || parse_uuid(generation.guid)) return {};
   return std::unexpected(Error::invalid(

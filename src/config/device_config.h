@@ -223,6 +223,17 @@ struct VirtioPmemConfig {
   bool operator==(const VirtioPmemConfig&) const = default;
 };
 
+// -device virtio-mem-device: memory that comes and goes while the guest runs.
+struct VirtioMemConfig {
+  static constexpr std::string_view kType = "virtio-mem-device";
+  VirtioDeviceConfig common{};
+  std::string memdev{};                   // the id of a memory object: as much as there can be
+  uint64_t requested_bytes = 0;           // that the guest shall have at start
+  std::optional<uint64_t> block_bytes{};  // a power of two; none: that of a huge page
+  std::optional<uint64_t> address{};      // in the guest; none: where there is room
+  bool operator==(const VirtioMemConfig&) const = default;
+};
+
 using UuidBytes = std::array<uint8_t, 16>;
 // As it is written: 12345678-9abc-def0-1234-56789abcdef0. None: it is not one.
 std::optional<UuidBytes> parse_uuid(std::string_view text);
@@ -238,9 +249,10 @@ struct VmGenerationConfig {
 std::vector<std::string> iothreads_of(const VirtioBlkConfig& blk);
 
 // In the order of kDeviceTables and kBackendTables.
-using DeviceConfig = std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig,
-                                  VirtioBlkConfig, VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig,
-                                  VhostUserFsConfig, VirtioBalloonConfig, VirtioPmemConfig, VmGenerationConfig>;
+using DeviceConfig =
+    std::variant<VirtioRngConfig, VirtioSerialConfig, VirtConsoleConfig, VirtSerialPortConfig, VirtioBlkConfig,
+                 VirtioVsockConfig, VhostVsockConfig, VirtioNetConfig, VhostUserFsConfig, VirtioBalloonConfig,
+                 VirtioPmemConfig, VirtioMemConfig, VmGenerationConfig>;
 using BackendConfig = std::variant<RngRandomConfig, IothreadConfig, ThrottleGroupConfig, MemoryRamConfig,
                                    MemoryMemfdConfig, MemoryFileConfig>;
 // Of a memory object; null for others.

@@ -31,6 +31,18 @@ TEST(DeviceConfigTest, AnRngWithAndWithoutALimiter) {
             (VirtioRngConfig{.common = {.id = "d"}, .rng = "r", .max_bytes = 1024, .period_ms = 1000}));
 }
 
+TEST(DeviceConfigTest, MemoryThatComesAndGoes) {
+  EXPECT_EQ(std::get<VirtioMemConfig>(*device("virtio-mem-device,id=v,memdev=m")),
+            (VirtioMemConfig{.common = {.id = "v"}, .memdev = "m"}));
+  EXPECT_EQ(std::get<VirtioMemConfig>(*device("virtio-mem-device,id=v,memdev=m,requested-size=512M,block-size=4M,"
+                                              "memaddr=0x140000000,node=0,unplugged-inaccessible=on")),
+            (VirtioMemConfig{.common = {.id = "v"},
+                             .memdev = "m",
+                             .requested_bytes = 536870912,
+                             .block_bytes = 4194304,
+                             .address = 0x1'4000'0000}));
+}
+
 TEST(DeviceConfigTest, ABalloon) {
   EXPECT_EQ(std::get<VirtioBalloonConfig>(*device("virtio-balloon-device,id=b")),
             (VirtioBalloonConfig{.common = {.id = "b"}}));
@@ -239,6 +251,12 @@ TEST(DeviceConfigTest, ErrorsNameTheOptionAndWhatIsWrong) {
       {"virtio-vsock-device,id=v,path=v,guest-cid=2", "guest-cid=2: must be 3..4294967294"},
       {"virtio-vsock-device,id=v,path=v,guest-cid=4294967295", "guest-cid=4294967295: must be 3..4294967294"},
       {"virtio-vsock-device,id=v,path=v,guest-cid=x", "guest-cid=x"},
+      {"virtio-mem-device,id=v", "needs memdev= (id of an -object memory-backend-*"},
+      {"virtio-mem-device,id=v,memdev=m,block-size=1M", "block-size=1M: must be 2M..1G"},
+      {"virtio-mem-device,id=v,memdev=m,block-size=3M", "block-size=3145728: must be a power of two"},
+      {"virtio-mem-device,id=v,memdev=m,block-size=2G", "block-size=2G: must be 2M..1G"},
+      {"virtio-mem-device,id=v,memdev=m,requested-size=513G", "requested-size=513G: must be"},
+      {"virtio-mem-device,id=v,memdev=m,unplugged-inaccessible=off", "unplugged-inaccessible=off: must be on"},
       {"virtio-rng-pci,rng=r,id=d", "-device virtio-rng-pci,rng=r,id=d: unsupported device"},
   };
   for (const BadRow& row : kRows) {

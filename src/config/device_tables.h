@@ -223,6 +223,23 @@ inline constexpr auto kVirtioPmemProperties = virtio_properties<&VirtioPmemConfi
                                         UINT64_MAX),
 });
 
+inline constexpr uint64_t kLeastMemoryBlockBytes = 2 * kMiB;
+inline constexpr uint64_t kMostMemoryBlockBytes = kGiB;
+inline constexpr Choice kOnlyOn[] = {{"on", 1}};
+inline constexpr auto kVirtioMemProperties = virtio_properties<&VirtioMemConfig::common>({
+    text<&VirtioMemConfig::memdev>("memdev", "id of an -object memory-backend-*: as much as there can be", kMaxIdLength)
+        .mandatory(),
+    size<&VirtioMemConfig::requested_bytes>("requested-size", "bytes that the guest shall have of it at start",
+                                            {.unit = 1, .min = 0, .max = kMaxMemoryBytes, .multiple_of = 1})
+        .defaults("0"),
+    size<&VirtioMemConfig::block_bytes>(
+        "block-size", "bytes that come and go at once, a power of two; 2M or a page of the object without it",
+        {.unit = 1, .min = kLeastMemoryBlockBytes, .max = kMostMemoryBlockBytes, .multiple_of = 1}),
+    integer<&VirtioMemConfig::address>("memaddr", "address in the guest; above its RAM without it", 0, UINT64_MAX),
+    Property{.name = "node", .help = "of no effect", .kind = PropertyKind::Integer, .max = 127},
+    fixed("unplugged-inaccessible", "the guest does not look at what it has not", kOnlyOn),
+});
+
 inline constexpr uint64_t kUuidLength = 36;
 inline constexpr Property kVmGenerationProperties[] = {
     text<&VmGenerationConfig::id>("id", "name of the device", kMaxIdLength).mandatory(),
@@ -242,6 +259,7 @@ inline constexpr ObjectTable kDeviceTables[] = {
     {.type = VhostUserFsConfig::kType, .help = "directory of the host", .properties = kVhostUserFsProperties},
     {.type = "virtio-balloon-device", .help = "takes and gives memory", .properties = kVirtioBalloonProperties},
     {.type = "virtio-pmem-device", .help = "a file as memory", .properties = kVirtioPmemProperties},
+    {.type = VirtioMemConfig::kType, .help = "memory that comes and goes", .properties = kVirtioMemProperties},
     {.type = "vmgenid", .help = "tells a guest that it is a copy", .properties = kVmGenerationProperties},
 };
 

@@ -82,6 +82,7 @@ inline constexpr SizeRules kMemoryRules = {
 inline constexpr Property kMemoryProperties[] = {
     size<&MemoryOptions::size>("size", "guest RAM; MiB without a suffix", kMemoryRules).defaults("256M"),
     size<&MemoryOptions::maxmem>("maxmem", "RAM with what may be plugged; size without it", kMemoryRules),
+    Property{.name = "slots", .help = "of no effect", .kind = PropertyKind::Integer, .max = 256},
 };
 inline constexpr ObjectTable kMemoryTable = {.type_key = "size", .properties = kMemoryProperties};
 

@@ -9,24 +9,7 @@ namespace strato {
 void BalloonNode::attach(std::string id, virtio::Balloon& device) {
   id_ = std::move(id);
   device_ = &device;
-  reported_ = device.actual_bytes();
-  quiet_.emplace(loop_, [this] { report(); });
-}
-
-// One message at a time, however often the guest changes its mind.
-void BalloonNode::report_actual() {
-  if (due_.exchange(true)) return;
-  loop_.post(alive_.token(), [this] {
-    due_ = false;
-    if (!quiet_->armed()) report();
-  });
-}
-
-void BalloonNode::report() {
-  const uint64_t now = device_->actual_bytes();
-  if (std::exchange(reported_, now) == now) return;
-  quiet_->arm(kReportNs);
-  on_change_(now);
+  report_.emplace(loop_, [this] { return device_->actual_bytes(); }, on_change_);
 }
 
 std::optional<uint64_t> BalloonNode::actual() const {

@@ -1,7 +1,6 @@
 // The balloon of a machine, as QMP sees it.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <optional>
 #include <string>
@@ -10,8 +9,7 @@
 #include "base/result.h"
 #include "devices/virtio_balloon.h"
 #include "event/event_loop.h"
-#include "event/lifetime.h"
-#include "event/timer.h"
+#include "machine/change_report.h"
 #include "qmp/machine_control.h"
 
 namespace strato {
@@ -19,15 +17,13 @@ namespace strato {
 // Threads: control loop, but for report_actual(). Outlives the device.
 class BalloonNode {
  public:
-  static constexpr uint64_t kReportNs = 1'000'000'000;
-
-  // `on_change` is called with what the guest has, at most once in kReportNs, and with the last word in the end.
-  BalloonNode(EventLoop& loop, std::move_only_function<void(uint64_t)> on_change)
+  // `on_change` is called with what the guest has: see ChangeReport for how often.
+  BalloonNode(EventLoop& loop, std::function<void(uint64_t)> on_change)
       : loop_(loop), on_change_(std::move(on_change)) {}
 
   void attach(std::string id, virtio::Balloon& device);
   // The guest has more or less than before. Any thread.
-  void report_actual();
+  void report_actual() { report_->changed(); }
 
   std::optional<uint64_t> actual() const;
   Result<> set_target(uint64_t bytes);
@@ -37,16 +33,12 @@ class BalloonNode {
 
  private:
   Result<virtio::Balloon*> find(std::string_view id) const;
-  void report();
 
   EventLoop& loop_;
-  std::move_only_function<void(uint64_t)> on_change_;
+  std::function<void(uint64_t)> on_change_;
   std::string id_;
   virtio::Balloon* device_ = nullptr;
-  std::optional<Timer> quiet_;  // armed: a report is not long ago
-  uint64_t reported_ = 0;
-  std::atomic<bool> due_{false};
-  Lifetime alive_;
+  std::optional<ChangeReport> report_;  // with the device
 };
 
 }  // namespace strato

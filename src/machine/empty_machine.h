@@ -34,6 +34,10 @@ class EmptyMachine final : public Machine {
   Result<GuestStats> guest_stats(std::string_view) const override { return std::unexpected(no_balloon()); }
   Result<uint32_t> stats_interval_s(std::string_view) const override { return std::unexpected(no_balloon()); }
   Result<> set_stats_interval(std::string_view, uint32_t) override { return std::unexpected(no_balloon()); }
+  std::vector<MemoryDeviceInfo> memory_devices() const override { return {}; }
+  Result<> set_requested_memory(std::string_view, uint64_t) override {
+    return std::unexpected(Error::not_found("machine none has no memory devices"));
+  }
   Result<IoRates> group_rates(std::string_view) const override {
     return std::unexpected(Error::not_found("machine none has no throttle groups"));
   }

@@ -153,10 +153,21 @@ Result<> Microvm::map_memory() {
   STRATO_TRY(add_side_memory());
   STRATO_TRY(add_device_memory());
   watch_files();
-  if (!incoming_ || (config_.incoming->mapped && guest_ram_->replaceable())) return {};
+  return incoming_ ? load_saved_memory() : Result<>();
+}
+
+Result<> Microvm::load_saved_memory() {
+  const bool mapped = config_.incoming->mapped && guest_ram_->replaceable();
+  const std::string what = "-incoming " + config_.incoming->path;
   for (const SavedRegion& saved : incoming_->machine.regions) {
-    STRATO_TRY(memory_.snapshot()->load_from_fd(incoming_->memory.get(), saved.file_offset, GuestAddr(saved.start),
-                                                saved.size_bytes, "-incoming " + config_.incoming->path));
+    if (PluggableMemory* plugged = memory_devices_.owner_of(saved.name)) {
+      Result<> shown = plugged->show(saved);
+      if (!shown) return std::unexpected(std::move(shown).error().context(what));
+      STRATO_TRY(load_saved_region(*incoming_, saved, *memory_.snapshot(), what));
+    } else if (!mapped) {
+      STRATO_TRY(memory_.snapshot()->load_from_fd(incoming_->memory.get(), saved.file_offset, GuestAddr(saved.start),
+                                                  saved.size_bytes, what));
+    }
   }
   return {};
 }
@@ -323,6 +334,10 @@ void Microvm::report_balloon(uint64_t actual_bytes) {
   for (MachineObserver* observer : observers_) observer->on_balloon_change(actual_bytes);
 }
 
+void Microvm::report_memory_device(std::string_view id, uint64_t plugged_bytes) {
+  for (MachineObserver* observer : observers_) observer->on_memory_device_change(id, plugged_bytes);
+}
+
 DeviceHost Microvm::device_host() {
   return {.loop = loop_,
           .clock = loop_.clock(),
@@ -331,6 +346,7 @@ DeviceHost Microvm::device_host() {
           .block_nodes = block_nodes_,
           .net_nodes = net_nodes_,
           .balloon = balloon_,
+          .memory_devices = memory_devices_,
           .discard = discard_,
           .memory = memory_,
           .on_block_error = [this](const BlockError& error) { post_block_error(error); },
@@ -479,6 +495,7 @@ void Microvm::end_transition() {
 
 // The kernel and the tables again, which the guest may have overwritten. All was reset.
 Result<> Microvm::restart_guest() {
+  memory_devices_.unplug_all();
   STRATO_TRY(load_kernel(boot::RamContents::Used));
   return set_boot_entry();
 }
@@ -592,9 +609,10 @@ void Microvm::save(std::string directory, Reply reply) {
 void Microvm::write_in_background(std::string directory, SavedMachine machine, Reply reply) {
   save_worker_.join();
   auto shared_reply = std::make_shared<Reply>(std::move(reply));
-  Result<Thread> worker = Thread::start("save", [this, memory = memory_.snapshot(), directory = std::move(directory),
-                                                 machine = std::move(machine), shared_reply] {
-    Result<> outcome = write_saved_machine(directory, machine, *memory);
+  Result<Thread> worker = Thread::start("save", [this, memory = memory_.snapshot(), holes = memory_devices_.holes(),
+                                                 directory = std::move(directory), machine = std::move(machine),
+                                                 shared_reply] {
+    Result<> outcome = write_saved_machine(directory, machine, *memory, holes);
     loop_.post(alive_.token(), [shared_reply, outcome = std::move(outcome)] { (*shared_reply)(outcome); });
   });
   if (!worker) {

@@ -21,6 +21,7 @@
 #include "machine/chardevs.h"
 #include "machine/io_threads.h"
 #include "machine/machine.h"
+#include "machine/memory_devices.h"
 #include "machine/microvm_plan.h"
 #include "machine/net_nodes.h"
 #include "machine/vcpu_group.h"
@@ -56,6 +57,10 @@ class Microvm final : public Machine {
   Result<> set_stats_interval(std::string_view id, uint32_t seconds) override {
     return balloon_.set_interval(id, seconds);
   }
+  std::vector<MemoryDeviceInfo> memory_devices() const override { return memory_devices_.list(); }
+  Result<> set_requested_memory(std::string_view id, uint64_t bytes) override {
+    return memory_devices_.set_requested(id, bytes);
+  }
   Result<IoRates> group_rates(std::string_view id) const override { return throttle_groups_.rates(id); }
   Result<> set_group_rates(std::string_view id, const IoRates& rates) override {
     return throttle_groups_.set_rates(id, rates);
@@ -76,6 +81,7 @@ class Microvm final : public Machine {
   Result<> add_device_memory();
   Result<> map_memory();
   void watch_files();
+  Result<> load_saved_memory();
   Result<> make_platform();
   Result<> load_kernel(boot::RamContents contents);
   Result<> start_vcpu_threads();
@@ -93,6 +99,7 @@ class Microvm final : public Machine {
   void serve_system_event(uint32_t event);
   void post_block_error(const BlockError& error);
   void report_balloon(uint64_t actual_bytes);
+  void report_memory_device(std::string_view id, uint64_t plugged_bytes);
 
   // Life cycle.
   void pause_all(Done then);
@@ -135,6 +142,8 @@ class Microvm final : public Machine {
   KvmMemorySlots slots_;
   MemoryMap memory_;
   Discard discard_;
+  MemoryDevices memory_devices_{
+      loop_, [this](const std::string& id, uint64_t plugged) { report_memory_device(id, plugged); }};
   IoBus port_bus_{0x10000};
   IoBus mmio_bus_{0};
   std::unique_ptr<arch::Platform> platform_;

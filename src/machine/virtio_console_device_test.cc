@@ -5,6 +5,7 @@
 
 #include "devices/virtio_console.h"
 #include "machine/balloon_node.h"
+#include "machine/memory_devices.h"
 #include "machine/block_nodes.h"
 #include "machine/net_nodes.h"
 #include "machine/virtio_mmio_plan.h"
@@ -42,6 +43,7 @@ class ConsoleDeviceTest : public ::testing::Test {
                                      .block_nodes = block_nodes,
                                      .net_nodes = net_nodes,
                                      .balloon = balloon,
+                                     .memory_devices = memory_devices,
                                      .discard = discard,
                                      .memory = memory,
                                      .on_block_error = [](const BlockError&) {},
@@ -62,6 +64,7 @@ class ConsoleDeviceTest : public ::testing::Test {
   BlockNodes block_nodes;
   NetNodes net_nodes;
   BalloonNode balloon{*loop, [](uint64_t) {}};
+  MemoryDevices memory_devices{*loop, [](const std::string&, uint64_t) {}};
   Discard discard;
   MemoryMap memory;
 };

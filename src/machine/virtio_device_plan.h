@@ -30,6 +30,7 @@ class BalloonNode;
 class BlockNodes;
 class NetNodes;
 class IoThreads;
+class MemoryDevices;
 
 // What the making of a device may use; it outlives the device.
 struct DeviceHost {
@@ -40,6 +41,7 @@ struct DeviceHost {
   BlockNodes& block_nodes;
   NetNodes& net_nodes;
   BalloonNode& balloon;
+  MemoryDevices& memory_devices;
   Discard& discard;
   MemoryMap& memory;
   // A disk has failed, and the guest is to be stopped for it. Any thread.

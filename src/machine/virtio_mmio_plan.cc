@@ -12,6 +12,7 @@
 #include "machine/virtio_balloon_device.h"
 #include "machine/virtio_block_device.h"
 #include "machine/virtio_console_device.h"
+#include "machine/virtio_mem_device.h"
 #include "machine/virtio_net_device.h"
 #include "machine/virtio_pmem_device.h"
 #include "machine/virtio_rng_device.h"

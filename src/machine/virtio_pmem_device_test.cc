@@ -6,6 +6,7 @@
 
 #include "machine/balloon_node.h"
 #include "machine/block_nodes.h"
+#include "machine/memory_devices.h"
 #include "machine/microvm_plan.h"
 #include "machine/net_nodes.h"
 #include "machine/test_plan.h"
@@ -88,6 +89,7 @@ class PmemRegionTest : public PmemPlanTest {
                                     .block_nodes = block_nodes,
                                     .net_nodes = net_nodes,
                                     .balloon = balloon,
+                                    .memory_devices = memory_devices,
                                     .discard = discard,
                                     .memory = memory,
                                     .on_block_error = [](const BlockError&) {},
@@ -104,6 +106,7 @@ class PmemRegionTest : public PmemPlanTest {
   BlockNodes block_nodes;
   NetNodes net_nodes;
   BalloonNode balloon{*loop, [](uint64_t) {}};
+  MemoryDevices memory_devices{*loop, [](const std::string&, uint64_t) {}};
   Discard discard;
   MemoryMap memory;
 };

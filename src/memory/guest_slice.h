@@ -22,6 +22,7 @@ class GuestSlice {
 
   uint64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
+  uint64_t page_bytes() const { return region_ == nullptr ? 0 : region_->page_bytes(); }  // of what backs it
   bool writable() const { return region_ != nullptr && region_->kind() == RegionKind::Ram; }
 
   GuestResult<GuestSlice> sub(uint64_t offset, uint64_t len) const {

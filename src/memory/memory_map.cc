@@ -103,6 +103,7 @@ Result<> MemoryMap::change(std::vector<Region> added, std::span<const std::strin
   STRATO_TRY(commit({.removed = leaving, .added = coming, .after = after}, before));
   MutexLock lock(mutex_);
   current_ = std::move(after);
+  generation_.store(current_->generation(), std::memory_order_release);
   return {};
 }
 

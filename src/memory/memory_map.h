@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -49,12 +50,15 @@ class MemoryMap {
   void remove_listener(MemoryListener& listener);
 
   std::shared_ptr<const GuestMemory> snapshot() const STRATO_EXCLUDES(mutex_);
+  // Of snapshot(), for who has one and looks whether it is still the last. Any thread.
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
   uint64_t page_bytes() const { return page_bytes_; }
 
  private:
   Result<> commit(const MemoryUpdate& update, const std::shared_ptr<const GuestMemory>& before);
 
   const uint64_t page_bytes_;
+  std::atomic<uint64_t> generation_{0};
   std::vector<MemoryListener*> listeners_;
   // Held for the copy of one pointer. (std::atomic<std::shared_ptr> of libstdc++ 12 unlocks with relaxed order.)
   mutable Mutex mutex_;

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -325,6 +326,68 @@ TEST(MemoryMapTest, RemovedMemoryStaysMappedForTheLastHolderAndNoLonger) {
   EXPECT_TRUE(mapped(address));
   holder.reset();
   EXPECT_FALSE(mapped(address));
+}
+
+// --- windows
+
+// The first or the second half of a region of two pages.
+Region window(const std::shared_ptr<const MappedRegion>& whole, const char* name, uint64_t offset) {
+  Region made = region(name, whole->start().raw() + offset, kPage);
+  made.backing = WindowBacking{.whole = whole, .offset = offset};
+  return made;
+}
+
+class WindowTest : public ::testing::TestWithParam<bool> {
+ protected:
+  static std::shared_ptr<const MappedRegion> whole() {
+    Region made = region("whole", 16 * kPage, 2 * kPage);
+    if (GetParam()) made.backing = MemfdBacking{};
+    return *MappedRegion::create(std::move(made), kPage);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Shared, WindowTest, ::testing::Bool());
+
+TEST_P(WindowTest, OneThatComesBackHasTheSameBytes) {
+  MemoryMap map(kPage);
+  const std::shared_ptr<const MappedRegion> all = whole();
+  ASSERT_TRUE(map.add(window(all, "first", 0)).has_value());
+  ASSERT_TRUE(map.snapshot()->write<uint32_t>(GuestAddr(17 * kPage - 4), 7).has_value());
+  const auto before = map.snapshot();
+  EXPECT_FALSE(map.snapshot()->write<uint32_t>(GuestAddr(17 * kPage), 7).has_value());
+
+  ASSERT_TRUE(map.remove("first").has_value());
+  EXPECT_FALSE(map.snapshot()->read<uint32_t>(GuestAddr(17 * kPage - 4)).has_value());
+  ASSERT_TRUE(map.add(window(all, "first", 0)).has_value());
+  EXPECT_EQ(map.snapshot()->read<uint32_t>(GuestAddr(17 * kPage - 4)), 7U);
+  // Who has not looked since writes to the same.
+  ASSERT_TRUE(before->write<uint32_t>(GuestAddr(16 * kPage), 9).has_value());
+  EXPECT_EQ(map.snapshot()->read<uint32_t>(GuestAddr(16 * kPage)), 9U);
+}
+
+TEST_P(WindowTest, NeighboursAreOnePieceToThoseWhoMapThem) {
+  MemoryMap map(kPage);
+  const std::shared_ptr<const MappedRegion> all = whole();
+  ASSERT_TRUE(map.add(window(all, "second", kPage)).has_value());
+  ASSERT_TRUE(map.add(window(all, "first", 0)).has_value());
+  const auto memory = map.snapshot();
+  const MappedRegion& first = *memory->regions()[0];
+  const MappedRegion& second = *memory->regions()[1];
+  EXPECT_EQ(first.userspace_addr() + kPage, second.userspace_addr());
+  EXPECT_EQ(first.fd(), second.fd());
+  EXPECT_EQ(first.shared(), GetParam());
+  EXPECT_EQ(second.fd_offset() - first.fd_offset(), kPage);
+  std::vector<std::byte> both(2 * kPage, std::byte{5});
+  ASSERT_TRUE(memory->write_bytes(GuestAddr(16 * kPage), both).has_value());
+  EXPECT_EQ(memory->read<uint8_t>(GuestAddr(18 * kPage - 1)), 5);
+}
+
+TEST(MemoryMapTest, TheGenerationIsThatOfTheSnapshot) {
+  MemoryMap map;
+  EXPECT_EQ(map.generation(), map.snapshot()->generation());
+  ASSERT_TRUE(map.add(region("a", 0, kPage)).has_value());
+  EXPECT_EQ(map.generation(), map.snapshot()->generation());
+  ASSERT_TRUE(map.remove("a").has_value());
+  EXPECT_EQ(map.generation(), 2U);
 }
 
 TEST(MemoryListenerTest, IsToldOfEachChangeAsOneAndOfWhatWasThereBefore) {

@@ -56,4 +56,9 @@ Result<> populate(std::byte* start, uint64_t bytes, uint64_t page_bytes, uint32_
   return {};
 }
 
+Result<> populate(const GuestSlice& slice, uint32_t threads) {
+  const iovec place = slice.io_source();
+  return populate(static_cast<std::byte*>(place.iov_base), place.iov_len, slice.page_bytes(), threads);
+}
+
 }  // namespace strato

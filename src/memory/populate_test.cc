@@ -74,6 +74,24 @@ TEST(PopulateTest, ARegionIsThereFromTheStartWhenItIsWanted) {
   for (const unsigned char page : resident) EXPECT_EQ(page & 1U, 1U);
 }
 
+TEST(PopulateTest, APartOfGuestMemoryIsThereWhenItIsWantedLater) {
+  MemoryMap map;
+  Region region;
+  region.size = 8 * kMiB;
+  region.name = "ram";
+  ASSERT_TRUE(map.add(std::move(region)).has_value());
+  const auto memory = map.snapshot();
+  const GuestResult<GuestSlice> part = memory->slice(GuestAddr(2 * kMiB), 2 * kMiB);
+  ASSERT_TRUE(part.has_value());
+  ASSERT_TRUE(populate(*part, 1).has_value());
+  std::vector<unsigned char> resident(8 * kMiB / host_page_size());
+  ASSERT_EQ(::mincore(reinterpret_cast<void*>(memory->regions()[0]->userspace_addr()), 8 * kMiB, resident.data()), 0);
+  for (size_t page = 0; page < resident.size(); ++page) {
+    const bool inside = page >= resident.size() / 4 && page < resident.size() / 2;
+    EXPECT_EQ((resident[page] & 1U) != 0, inside) << page;
+  }
+}
+
 TEST(PopulateTest, ARegionOnNodesThatTheHostHasNotIsRefused) {
   MemoryMap map;
   Region region;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/assert.h"
 #include "base/checked.h"
 #include "memory/populate.h"
 
@@ -37,6 +38,9 @@ Result<> check_file(const FileBacking& file, uint64_t size, uint64_t page_bytes)
 }  // namespace
 
 Result<std::shared_ptr<const MappedRegion>> MappedRegion::create(Region region, uint64_t page_bytes) {
+  if (std::holds_alternative<WindowBacking>(region.backing)) {
+    return std::make_shared<MappedRegion>(std::move(region), page_bytes);
+  }
   if (region.page_bytes == 0) region.page_bytes = page_bytes;
   MappingSource source;
   UniqueFd memfd;
@@ -67,6 +71,7 @@ MappedRegion::MappedRegion(Region region, UniqueFd memfd, HostMapping mapping, u
     : region_(std::move(region)),
       memfd_(std::move(memfd)),
       mapping_(std::move(mapping)),
+      host_(mapping_.data()),
       dirty_log_(region_.size, page_bytes) {
   if (memfd_.valid()) {
     fd_ = memfd_.get();
@@ -77,6 +82,20 @@ MappedRegion::MappedRegion(Region region, UniqueFd memfd, HostMapping mapping, u
     shared_ = file->shared;
     file_name_ = file->name;
   }
+}
+
+MappedRegion::MappedRegion(Region region, uint64_t page_bytes)
+    : region_(std::move(region)), dirty_log_(region_.size, page_bytes) {
+  const auto& window = std::get<WindowBacking>(region_.backing);
+  const MappedRegion& whole = *window.whole;
+  STRATO_ASSERT(window.offset <= whole.size() && region_.size <= whole.size() - window.offset);
+  region_.page_bytes = whole.page_bytes();
+  region_.dump_guest_core = whole.dump_guest_core();
+  region_.huge_pages = whole.huge_pages();
+  host_ = whole.host() + window.offset;
+  fd_ = whole.fd();
+  fd_offset_ = whole.fd_offset() + window.offset;
+  shared_ = whole.shared();
 }
 
 Result<> MappedRegion::bind() const {

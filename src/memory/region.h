@@ -33,7 +33,14 @@ struct FileBacking {
   std::string name{};    // for messages; empty: nobody can take it away
   bool writable = true;  // false: `fd` cannot be written to, so that the region is ROM
 };
-using Backing = std::variant<AnonymousBacking, MemfdBacking, FileBacking>;
+// A part of a region that is in no map itself. Windows on the same bytes may come and go: who still holds one that is
+// gone has the memory of the next.
+class MappedRegion;
+struct WindowBacking {
+  std::shared_ptr<const MappedRegion> whole;
+  uint64_t offset = 0;  // a multiple of its page size
+};
+using Backing = std::variant<AnonymousBacking, MemfdBacking, FileBacking, WindowBacking>;
 
 // On which memory nodes of the host its pages are to be.
 struct NumaPolicy {
@@ -71,6 +78,8 @@ class MappedRegion {
   static Result<std::shared_ptr<const MappedRegion>> create(Region region, uint64_t page_bytes);
 
   MappedRegion(Region region, UniqueFd memfd, HostMapping mapping, uint64_t page_bytes);
+  // A window.
+  MappedRegion(Region region, uint64_t page_bytes);
   MappedRegion(const MappedRegion&) = delete;
   MappedRegion& operator=(const MappedRegion&) = delete;
 
@@ -93,21 +102,22 @@ class MappedRegion {
 
   // Where the region lies in this process: for the tables of KVM, vhost, VFIO and userfaultfd, never to be
   // dereferenced.
-  uint64_t userspace_addr() const { return reinterpret_cast<uint64_t>(mapping_.data()); }
+  uint64_t userspace_addr() const { return reinterpret_cast<uint64_t>(host_); }
 
  private:
   friend class GuestSlice;
   friend class GuestMemory;
   friend class Discard;
   friend class DiscardPieces;
-  std::byte* host() const { return mapping_.data(); }
+  std::byte* host() const { return host_; }
   Result<> bind() const;
   // Gives the kernel the region's advice for a part of it.
   Result<> advise(uint64_t offset, uint64_t len) const;
 
   Region region_;
   UniqueFd memfd_;
-  HostMapping mapping_;
+  HostMapping mapping_;  // of a window: the whole region's
+  std::byte* host_ = nullptr;
   int fd_ = -1;
   uint64_t fd_offset_ = 0;
   bool shared_ = false;

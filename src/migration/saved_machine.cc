@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <span>
 
 #include "base/checked.h"
@@ -92,10 +93,27 @@ Result<> write_chunk(int fd, uint64_t offset, std::span<const std::byte> chunk, 
   return {};
 }
 
+// How much of the hole at this address is left; 0: it is in none.
+uint64_t rest_of_hole(std::span<const SavedHole> holes, uint64_t address) {
+  const auto after = std::ranges::upper_bound(holes, address, {}, &SavedHole::start);
+  if (after == holes.begin()) return 0;
+  const SavedHole& hole = *std::prev(after);
+  const uint64_t offset = address - hole.start;
+  return hole.bytes - std::min(hole.bytes, offset);
+}
+
 Result<> write_region(const TemporaryFile& file, const SavedRegion& region, const GuestMemory& memory,
-                      std::span<std::byte> buffer) {
+                      std::span<const SavedHole> holes, std::span<std::byte> buffer) {
   for (uint64_t done = 0; done < region.size_bytes;) {
-    const std::span<std::byte> chunk = buffer.first(std::min<uint64_t>(buffer.size(), region.size_bytes - done));
+    const uint64_t left = region.size_bytes - done;
+    if (const uint64_t skipped = rest_of_hole(holes, region.start + done); skipped != 0) {
+      done += std::min(skipped, left);
+      continue;
+    }
+    uint64_t wanted = std::min<uint64_t>(buffer.size(), left);
+    const auto next = std::ranges::upper_bound(holes, region.start + done, {}, &SavedHole::start);
+    if (next != holes.end()) wanted = std::min(wanted, next->start - (region.start + done));
+    const std::span<std::byte> chunk = buffer.first(wanted);
     if (!memory.read_bytes(GuestAddr(region.start + done), chunk)) {
       return std::unexpected(Error::invalid(fmt::format("region {} cannot be read", region.name)));
     }
@@ -116,11 +134,12 @@ std::vector<SavedRegion> list_regions(const GuestMemory& memory) {
   return regions;
 }
 
-Result<> write_memory(const TemporaryFile& file, std::span<const SavedRegion> regions, const GuestMemory& memory) {
+Result<> write_memory(const TemporaryFile& file, std::span<const SavedRegion> regions, const GuestMemory& memory,
+                      std::span<const SavedHole> holes) {
   std::vector<std::byte> buffer(kChunkBytes);
   uint64_t end = 0;
   for (const SavedRegion& region : regions) {
-    STRATO_TRY(write_region(file, region, memory, buffer));
+    STRATO_TRY(write_region(file, region, memory, holes, buffer));
     end = region.file_offset + region.size_bytes;
   }
   if (::ftruncate(file.fd(), static_cast<off_t>(end)) != 0) return std::unexpected(Error::from_errno(file.name()));
@@ -185,13 +204,14 @@ Result<> check_shape(const MachineShape& saved, const MachineShape& ours) {
   return {};
 }
 
-Result<> write_saved_machine(const std::string& directory, SavedMachine machine, const GuestMemory& memory) {
+Result<> write_saved_machine(const std::string& directory, SavedMachine machine, const GuestMemory& memory,
+                             std::span<const SavedHole> holes) {
   const bool made = ::mkdir(directory.c_str(), 0700) == 0;
   if (!made && errno != EEXIST) return std::unexpected(Error::from_errno(fmt::format("snapshot '{}'", directory)));
   machine.regions = list_regions(memory);
 
   TemporaryFile memory_file = STRATO_TRY(TemporaryFile::create(memory_path(directory)));
-  STRATO_TRY(write_memory(memory_file, machine.regions, memory));
+  STRATO_TRY(write_memory(memory_file, machine.regions, memory, holes));
   TemporaryFile state_file = STRATO_TRY(TemporaryFile::create(state_path(directory)));
   STRATO_TRY(write_all(state_file.fd(), state::to_bytes(machine), state_file.name()));
   // The old state goes first: without it the directory is no saved machine while the two renames are under way.
@@ -212,6 +232,26 @@ Result<OpenedMachine> open_saved_machine(const std::string& directory) {
   const uint64_t size = STRATO_TRY(file_size(memory.get(), memory_path(directory)));
   STRATO_TRY(check_regions(machine->regions, size, directory));
   return OpenedMachine{*std::move(machine), std::move(memory)};
+}
+
+Result<> load_saved_region(const OpenedMachine& opened, const SavedRegion& region, const GuestMemory& memory,
+                           std::string_view what) {
+  const int fd = opened.memory.get();
+  const auto limit = static_cast<off_t>(region.file_offset + region.size_bytes);  // check_regions() has seen it
+  for (auto at = static_cast<off_t>(region.file_offset); at < limit;) {
+    const off_t data = ::lseek(fd, at, SEEK_DATA);
+    if (data < 0 && errno == ENXIO) return {};  // holes up to the end
+    if (data < 0) return std::unexpected(Error::from_errno(what));
+    if (data >= limit) return {};
+    const off_t hole = ::lseek(fd, data, SEEK_HOLE);
+    if (hole < 0) return std::unexpected(Error::from_errno(what));
+    const off_t end = std::min(hole, limit);
+    const uint64_t offset = static_cast<uint64_t>(data) - region.file_offset;
+    STRATO_TRY(memory.load_from_fd(fd, static_cast<uint64_t>(data), GuestAddr(region.start + offset),
+                                   static_cast<uint64_t>(end - data), what));
+    at = end;
+  }
+  return {};
 }
 
 }  // namespace strato

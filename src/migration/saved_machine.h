@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -79,9 +80,18 @@ struct SavedMachine {
   const SavedComponent* find(std::string_view name) const;
 };
 
+// A part of guest memory that is not to be saved: zero when it is restored.
+struct SavedHole {
+  uint64_t start = 0;
+  uint64_t bytes = 0;
+  bool operator==(const SavedHole&) const = default;
+};
+
 // Fills in `machine.regions` and writes both files under temporary names first: a directory holds a whole saved machine
 // or an older one, never a half one. The directory is made when it is missing.
-Result<> write_saved_machine(const std::string& directory, SavedMachine machine, const GuestMemory& memory);
+// `holes` are in order.
+Result<> write_saved_machine(const std::string& directory, SavedMachine machine, const GuestMemory& memory,
+                             std::span<const SavedHole> holes = {});
 
 struct OpenedMachine {
   SavedMachine machine;
@@ -89,5 +99,10 @@ struct OpenedMachine {
 };
 // Checks everything that can be checked without a VM. The errors name the file.
 Result<OpenedMachine> open_saved_machine(const std::string& directory);
+
+// Reads a region into memory that is zero so far: zeros that the file does not hold are not touched. `what` is for
+// errors.
+Result<> load_saved_region(const OpenedMachine& opened, const SavedRegion& region, const GuestMemory& memory,
+                           std::string_view what);
 
 }  // namespace strato

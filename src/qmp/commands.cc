@@ -8,6 +8,7 @@
 
 #include "qmp/balloon_commands.h"
 #include "qmp/command_table.h"
+#include "qmp/memory_commands.h"
 #include "qmp/throttle_commands.h"
 
 namespace strato::qmp {
@@ -98,7 +99,7 @@ constexpr std::array<Argument, 3> kBlockResizeArguments = {{
     {"size", ArgumentKind::Integer, true},
 }};
 
-const std::array<Command, 17> kCommands = {{
+const std::array<Command, 20> kCommands = {{
     {"qmp_capabilities", kCapabilitiesArguments,
      [](MachineControl&, const json_t&, CommandReply reply) { reply("{}"); }},
     {"query-version", {}, [](MachineControl&, const json_t&, CommandReply reply) { reply(std::string(kVersion)); }},
@@ -118,6 +119,9 @@ const std::array<Command, 17> kCommands = {{
     {"block_set_io_throttle", kBlockThrottleArguments, block_set_io_throttle},
     {"balloon", kBalloonArguments, balloon},
     {"query-balloon", {}, query_balloon},
+    {"query-memory-devices", {}, query_memory_devices},
+    {"get-viomem", kGetViomemArguments, get_viomem},
+    {"set-viomem", kSetViomemArguments, set_viomem},
     {"qom-get", kQomGetArguments, qom_get},
     {"qom-set", kQomSetArguments, qom_set},
     {"quit", {}, quit},

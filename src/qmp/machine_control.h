@@ -61,6 +61,18 @@ struct GuestStats {
   uint64_t last_update_s = 0;  // since 1970; 0: never
 };
 
+// A device whose memory comes and goes.
+struct MemoryDeviceInfo {
+  std::string id;
+  std::string memdev;
+  uint64_t address = 0;
+  uint64_t block_bytes = 0;
+  uint64_t most_bytes = 0;
+  uint64_t requested_bytes = 0;  // that the guest shall have of it
+  uint64_t plugged_bytes = 0;    // that it has
+  bool operator==(const MemoryDeviceInfo&) const = default;
+};
+
 class MachineControl {
  public:
   // Called once, now or later, on the control loop.
@@ -91,6 +103,9 @@ class MachineControl {
   virtual Result<GuestStats> guest_stats(std::string_view id) const = 0;
   virtual Result<uint32_t> stats_interval_s(std::string_view id) const = 0;
   virtual Result<> set_stats_interval(std::string_view id, uint32_t seconds) = 0;
+  virtual std::vector<MemoryDeviceInfo> memory_devices() const = 0;
+  // Of the memory device of this name; the error says what is wrong with the number.
+  virtual Result<> set_requested_memory(std::string_view id, uint64_t bytes) = 0;
   // Of a throttle group.
   virtual Result<IoRates> group_rates(std::string_view id) const = 0;
   virtual Result<> set_group_rates(std::string_view id, const IoRates& rates) = 0;
@@ -108,6 +123,8 @@ class MachineObserver {
   // The other end of a netdev's stream is gone: passt, or who was connected.
   virtual void on_net_disconnect(std::string_view netdev) = 0;
   virtual void on_balloon_change(uint64_t actual_bytes) = 0;
+  // How much of a memory device is plugged.
+  virtual void on_memory_device_change(std::string_view id, uint64_t plugged_bytes) = 0;
 };
 
 }  // namespace strato

@@ -44,6 +44,14 @@ class BusyMachine : public strato::MachineControl {
     if (id == "balloon") return {};
     return std::unexpected(strato::Error::not_found("no balloon"));
   }
+  std::vector<strato::MemoryDeviceInfo> memory_devices() const override {
+    return {{.id = "memory", .memdev = "m", .most_bytes = 1 << 30, .requested_bytes = requested_bytes_}};
+  }
+  strato::Result<> set_requested_memory(std::string_view, uint64_t bytes) override {
+    STRATO_ASSERT(bytes <= INT64_MAX);
+    requested_bytes_ = bytes;
+    return {};
+  }
   strato::Result<strato::IoRates> group_rates(std::string_view id) const override {
     if (id == "group") return rates_;
     return std::unexpected(strato::Error::not_found("no group"));
@@ -69,6 +77,7 @@ class BusyMachine : public strato::MachineControl {
   Reply held_;
   strato::IoRates rates_;
   uint64_t balloon_bytes_ = 1 << 20;
+  uint64_t requested_bytes_ = 0;
 };
 
 void run(const std::string& request) {

@@ -67,7 +67,19 @@ class FakeMachine : public MachineControl {
     return {};
   }
 
+  std::vector<MemoryDeviceInfo> memory_devices() const override { return memory; }
+  Result<> set_requested_memory(std::string_view id, uint64_t bytes) override {
+    for (MemoryDeviceInfo& device : memory) {
+      if (device.id != id) continue;
+      if (bytes > device.most_bytes) return std::unexpected(Error::invalid(fmt::format("{} bytes: too many", bytes)));
+      device.requested_bytes = bytes;
+      return {};
+    }
+    return std::unexpected(Error::not_found(fmt::format("there is no memory device '{}'", id)));
+  }
+
   RunState state = RunState::Running;
+  std::vector<MemoryDeviceInfo> memory{};
   std::optional<uint64_t> balloon_bytes{};
   uint32_t interval_s = 0;
   Reply held_reply;
@@ -172,6 +184,64 @@ TEST_F(CommandsTest, ABalloonHasItsGuestsStatistics) {
   EXPECT_THAT(run(property("qom-get", "size")), HasSubstr("property 'size'"));
   EXPECT_THAT(run(property("qom-get", "guest-stats", "", "x")), HasSubstr("DeviceNotFound"));
   EXPECT_EQ(machine.interval_s, 7U);
+}
+
+struct MemoryCommandsTest : CommandsTest {
+  MemoryCommandsTest() {
+    machine.memory = {{.id = "v",
+                       .memdev = "m",
+                       .address = 0x1'0000'0000,
+                       .block_bytes = 2097152,
+                       .most_bytes = 1073741824,
+                       .requested_bytes = 4194304,
+                       .plugged_bytes = 2097152}};
+  }
+};
+
+TEST_F(MemoryCommandsTest, TheyAreListedInQemusWordsAndInStratoVirts) {
+  EXPECT_EQ(run(R"({"execute":"query-memory-devices"})"),
+            R"({"return":[{"type":"virtio-mem","data":{"id":"v","memaddr":4294967296,"requested-size":4194304,)"
+            R"("size":2097152,"max-size":1073741824,"block-size":2097152,"node":0,"memdev":"/objects/m"}}]})");
+  EXPECT_EQ(run(R"({"execute":"get-viomem","arguments":{"id":"v"}})"),
+            R"({"return":{"node":0,"size":1073741824,"block-size":2097152,"requested-size":4194304,)"
+            R"("plugged-size":2097152}})");
+  EXPECT_THAT(run(R"({"execute":"get-viomem","arguments":{"id":"x"}})"), HasSubstr("DeviceNotFound"));
+  machine.memory.clear();
+  EXPECT_EQ(run(R"({"execute":"query-memory-devices"})"), R"({"return":[]})");
+}
+
+TEST_F(MemoryCommandsTest, TheirPropertiesAreReadAndOneIsSet) {
+  for (const auto& [name, value] : {std::pair("size", "2097152"), std::pair("requested-size", "4194304"),
+                                    std::pair("block-size", "2097152"), std::pair("memaddr", "4294967296")}) {
+    EXPECT_EQ(run(property("qom-get", name, "", "v")), fmt::format(R"({{"return":{}}})", value));
+  }
+  EXPECT_THAT(run(property("qom-get", "guest-stats", "", "v")), HasSubstr("property 'guest-stats'"));
+  EXPECT_EQ(run(property("qom-set", "requested-size", R"(,"value":8388608)", "v")), R"({"return":{}})");
+  EXPECT_EQ(machine.memory[0].requested_bytes, 8388608U);
+  EXPECT_THAT(run(property("qom-set", "size", R"(,"value":0)", "v")), HasSubstr("only 'requested-size' can be set"));
+  for (const std::string_view wrong : {"-1", ""8M"", "1.5"}) {
+    EXPECT_THAT(run(property("qom-set", "requested-size", fmt::format(R"(,"value":{})", wrong), "v")),
+                HasSubstr("qom-set: 'value': must be a number of bytes"));
+  }
+  EXPECT_THAT(run(property("qom-set", "requested-size", R"(,"value":2147483648)", "v")),
+              HasSubstr("qom-set: requested-size: 2147483648 bytes: too many"));
+  EXPECT_EQ(machine.memory[0].requested_bytes, 8388608U);
+}
+
+TEST_F(MemoryCommandsTest, ASizeOfStratoVirtsHasItsUnit) {
+  const auto set = [this](std::string_view size, std::string_view id = "v") {
+    return run(fmt::format(R"({{"execute":"set-viomem","arguments":{{"id":"{}","requested-size":"{}"}}}})", id, size));
+  };
+  EXPECT_EQ(set("512M"), R"({"return":{}})");
+  EXPECT_EQ(machine.memory[0].requested_bytes, 536870912U);
+  EXPECT_EQ(set("0"), R"({"return":{}})");
+  EXPECT_EQ(machine.memory[0].requested_bytes, 0U);
+  EXPECT_THAT(set("512"), HasSubstr("Invalid set-viomem arguments: 'requested-size': '512': must end in K, M or G"));
+  for (const std::string_view wrong : {"", "M", "-1M", "99999999999G", "1X"}) {
+    EXPECT_THAT(set(wrong), HasSubstr("Invalid set-viomem arguments: 'requested-size'")) << wrong;
+  }
+  EXPECT_THAT(set("2G"), HasSubstr("Invalid set-viomem arguments: 2147483648 bytes: too many"));
+  EXPECT_THAT(set("2M", "x"), HasSubstr("DeviceNotFound"));
 }
 
 std::string throttle(std::string_view name, std::string_view more, int bps = 0, int iops = 0) {

@@ -185,6 +185,12 @@ void Server::on_balloon_change(uint64_t actual_bytes) {
   send_event("BALLOON_CHANGE", fmt::format(R"({{"actual":{}}})", actual_bytes));
 }
 
+void Server::on_memory_device_change(std::string_view id, uint64_t plugged_bytes) {
+  send_event("MEMORY_DEVICE_SIZE_CHANGE",
+             fmt::format(R"({{"id":{},"size":{},"qom-path":{}}})", quote_json(id), plugged_bytes,
+                         quote_json(fmt::format("/machine/peripheral/{}", id))));
+}
+
 void Server::send_event(std::string_view name, std::string_view data) {
   const std::string text = event_text(name, data, realtime_us());
   for (const std::unique_ptr<Client>& client : clients_) client->send(text);

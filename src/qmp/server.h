@@ -32,6 +32,7 @@ class Server : public MachineObserver {
   void on_block_error(const BlockError& error) override;
   void on_net_disconnect(std::string_view netdev) override;
   void on_balloon_change(uint64_t actual_bytes) override;
+  void on_memory_device_change(std::string_view id, uint64_t plugged_bytes) override;
 
   // Sends what is queued, waiting at most `timeout_ms` for slow clients: the last call before the process ends.
   void flush(int timeout_ms);

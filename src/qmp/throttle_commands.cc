@@ -6,6 +6,7 @@
 #include <array>
 
 #include "qmp/balloon_commands.h"
+#include "qmp/memory_commands.h"
 
 namespace strato::qmp {
 namespace {
@@ -167,6 +168,21 @@ Result<std::string> group_limits(MachineControl& machine, const json_t& argument
   return text + "}";
 }
 
+Result<std::string> property_of(MachineControl& machine, const json_t& arguments) {
+  const std::optional<std::string_view> device = peripheral_of(arguments);
+  if (!device) return group_limits(machine, arguments);
+  const std::optional<MemoryDeviceInfo> memory = find_memory_device(machine, *device);
+  return memory ? memory_property(*memory, arguments) : balloon_property(machine, *device, arguments);
+}
+
+Result<> set_property(MachineControl& machine, const json_t& arguments) {
+  const std::optional<std::string_view> device = peripheral_of(arguments);
+  if (!device) return set_group_rates(machine, arguments);
+  const std::optional<MemoryDeviceInfo> memory = find_memory_device(machine, *device);
+  return memory ? set_memory_property(machine, *memory, arguments)
+                : set_balloon_property(machine, *device, arguments);
+}
+
 }  // namespace
 
 const std::span<const Argument> kBlockThrottleArguments = kBlockArguments;
@@ -180,15 +196,13 @@ void block_set_io_throttle(MachineControl& machine, const json_t& arguments, Com
 }
 
 void qom_get(MachineControl& machine, const json_t& arguments, CommandReply reply) {
-  const std::optional<std::string_view> device = peripheral_of(arguments);
-  Result<std::string> value = device ? balloon_property(machine, *device, arguments) : group_limits(machine, arguments);
+  Result<std::string> value = property_of(machine, arguments);
   if (value) return reply(*std::move(value));
   reply(std::unexpected(to_command_error(std::move(value).error().context("qom-get"))));
 }
 
 void qom_set(MachineControl& machine, const json_t& arguments, CommandReply reply) {
-  const std::optional<std::string_view> device = peripheral_of(arguments);
-  Result<> set = device ? set_balloon_property(machine, *device, arguments) : set_group_rates(machine, arguments);
+  Result<> set = set_property(machine, arguments);
   if (!set) set = std::unexpected(std::move(set).error().context("qom-set"));
   reply(to_command_result(set));
 }

@@ -43,6 +43,10 @@ Queue::Queue(std::shared_ptr<const GuestMemory> memory, const QueueConfig& confi
 
 GuestResult<std::optional<Chain>> Queue::pop() {
   if (fault_) return std::unexpected(*fault_);
+  if (outdated()) [[unlikely]] {
+    const GuestResult<> refreshed = refresh(map_->snapshot());
+    if (!refreshed) return std::unexpected(refreshed.error());
+  }
   if (store_->full()) return std::nullopt;
   if (store_->abandoned() != 0) return pop_abandoned();
   return std::visit([this](auto& ring) { return pop_from(ring); }, ring_);

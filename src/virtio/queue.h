@@ -12,6 +12,7 @@
 
 #include "memory/guest_fault.h"
 #include "memory/guest_memory.h"
+#include "memory/memory_map.h"
 #include "virtio/chain.h"
 #include "virtio/chain_store.h"
 #include "virtio/packed_queue.h"
@@ -55,6 +56,8 @@ class Queue {
   // A new snapshot of the memory: the rings are looked up again. A fault (they are gone) latches. Unfinished chains
   // keep the snapshot that they were popped with.
   GuestResult<> refresh(std::shared_ptr<const GuestMemory> memory);
+  // From now on the memory is what `map` says, which outlives the queue: pop() looks whether it has changed.
+  void follow(const MemoryMap& map) { map_ = &map; }
 
   // Called once, when a fault latches, from inside the call that found it.
   void on_broken(std::move_only_function<void(GuestFault)> callback) { on_broken_ = std::move(callback); }
@@ -81,10 +84,12 @@ class Queue {
   template <class AnyRing>
   GuestResult<std::optional<Chain>> pop_from(AnyRing& ring);
   GuestResult<std::optional<Chain>> pop_abandoned();
+  bool outdated() const { return map_ != nullptr && map_->generation() != memory_->generation(); }
   std::unexpected<GuestFault> latch(GuestFault fault);
 
   QueueConfig config_;
   std::shared_ptr<const GuestMemory> memory_;
+  const MemoryMap* map_ = nullptr;
   Ring ring_;
   std::unique_ptr<ChainStore> store_;  // chains point into it
   std::optional<GuestFault> fault_;

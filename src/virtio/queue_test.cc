@@ -446,6 +446,29 @@ TEST_P(QueueTest, AfterARefreshTheQueueUsesTheNewMemory) {
   EXPECT_EQ(queue.pop().error(), GuestFault::BadAddress);
 }
 
+TEST_P(QueueTest, AQueueThatFollowsTheMapSeesMemoryThatCameAndThatWent) {
+  Queue queue = make();
+  queue.follow(ram_.map());
+  Region more{.start = GuestAddr(16 * kMiB), .size = 65536, .name = "more", .backing = {}};
+  ASSERT_TRUE(ram_.map().add(std::move(more)).has_value());
+  driver_.chain().raw(16 * kMiB, 100, kDescWrite).submit();
+  queue.push_used(pop(queue), 0);
+
+  ASSERT_TRUE(ram_.map().remove("more").has_value());
+  driver_.chain().raw(16 * kMiB, 100, kDescWrite).submit();
+  EXPECT_EQ(queue.pop().error(), GuestFault::BadAddress);
+}
+
+TEST_P(QueueTest, AQueueThatFollowsTheMapFindsItsRingGone) {
+  Queue queue = make();
+  queue.follow(ram_.map());
+  std::optional<GuestFault> told;
+  queue.on_broken([&told](GuestFault fault) { told = fault; });
+  ASSERT_TRUE(ram_.map().remove("ram").has_value());
+  EXPECT_EQ(queue.pop().error(), GuestFault::BadAddress);
+  EXPECT_EQ(told, GuestFault::BadAddress);
+}
+
 TEST_P(QueueTest, ARefreshThatLosesTheRingLatches) {
   Queue queue = make();
   send(1);

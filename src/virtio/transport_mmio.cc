@@ -405,6 +405,7 @@ void TransportMmio::make_queue_ready(QueueSlot& slot) {
   slot.config = slot.config.with_features(driver_features_);
   GuestResult<Queue> made = Queue::create(memory_.snapshot(), slot.config);
   if (!made) return refuse(to_string(made.error()));
+  made->follow(memory_);
   watch_queue(*made);
   slot.queue = *std::move(made);
   slot.ready = true;

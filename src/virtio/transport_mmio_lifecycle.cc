@@ -319,6 +319,7 @@ Result<> TransportMmio::restore_queue(size_t index, const MmioQueueState& state)
   }
   GuestResult<Queue> made = Queue::create(memory_.snapshot(), state.config, state.progress);
   if (!made) return std::unexpected(Error::invalid(fmt::format("queue {}: {}", index, to_string(made.error()))));
+  made->follow(memory_);
   watch_queue(*made);
   slot.queue = *std::move(made);
   return {};
