@@ -73,6 +73,10 @@ void check_tables(const strato::VmConfig& config) {
       STRATO_ASSERT(blk->queue_size >= 4 && (blk->queue_size & (blk->queue_size - 1)) == 0 && blk->serial.size() <= 20);
       STRATO_ASSERT(blk->num_queues >= 1 && blk->num_queues <= 32);
       STRATO_ASSERT(strato::iothreads_of(*blk).size() <= blk->num_queues);
+    } else if (const auto* memory = std::get_if<strato::VirtioMemConfig>(&*device)) {
+      const uint64_t block = memory->block_bytes.value_or(strato::kLeastMemoryBlockBytes);
+      STRATO_ASSERT(block >= strato::kLeastMemoryBlockBytes && (block & (block - 1)) == 0);
+      STRATO_ASSERT(!memory->memdev.empty() && memory->requested_bytes <= strato::kMaxMemoryBytes);
     } else if (const auto* net = std::get_if<strato::VirtioNetConfig>(&*device)) {
       const auto mac = strato::parse_mac(net->mac);
       STRATO_ASSERT(mac ? (strato::mac_text(*mac).size() == 17 && (*mac)[0] % 2 == 0) : net->mac.empty());

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "base/checked.h"
 #include "testing/guest_ram.h"
@@ -107,6 +108,57 @@ TEST(SavedMachineTest, PagesOfZerosTakeNoDisk) {
   ASSERT_TRUE(write_saved_machine(directory.snapshot(), example(), *ram.memory()));
 
   EXPECT_LT(blocks_of(directory.snapshot() + "/memory"), 256 * kKiB);
+}
+
+TEST(SavedMachineTest, WhatLiesInAHoleIsNotSaved) {
+  const TempDirectory directory;
+  const testing::GuestRam ram(16 * kMiB);
+  ASSERT_TRUE(ram.memory()->fill(GuestAddr(0), 16 * kMiB, std::byte{1}));
+  const std::array<SavedHole, 3> holes{SavedHole{.start = 0, .bytes = 2 * kMiB},
+                                       SavedHole{.start = 3 * kMiB + 4096, .bytes = kMiB},
+                                       SavedHole{.start = 8 * kMiB, .bytes = 64 * kMiB}};
+
+  ASSERT_TRUE(write_saved_machine(directory.snapshot(), example(), *ram.memory(), holes));
+  const Result<OpenedMachine> opened = open_saved_machine(directory.snapshot());
+
+  ASSERT_TRUE(opened.has_value()) << opened.error().text();
+  const testing::GuestRam copy(16 * kMiB);
+  ASSERT_TRUE(load_saved_region(*opened, opened->machine.regions[0], *copy.memory(), "memory"));
+  const std::vector<std::byte> bytes = copy.bytes(0, 16 * kMiB);
+  for (uint64_t at = 0; at < bytes.size(); at += 4096) {
+    const bool hole = at < 2 * kMiB || (at >= 3 * kMiB + 4096 && at < 4 * kMiB + 4096) || at >= 8 * kMiB;
+    ASSERT_EQ(bytes[at], std::byte{hole ? uint8_t{0} : uint8_t{1}}) << at;
+    ASSERT_EQ(bytes[at + 4095], bytes[at]) << at;
+  }
+}
+
+TEST(SavedMachineTest, ARegionIsReadWithoutTouchingWhatTheFileDoesNotHold) {
+  const TempDirectory directory;
+  const testing::GuestRam ram(16 * kMiB);
+  const std::array<std::byte, 1> one{std::byte{1}};
+  ASSERT_TRUE(ram.memory()->write_bytes(GuestAddr(8 * kMiB + 5), one));
+  ASSERT_TRUE(write_saved_machine(directory.snapshot(), example(), *ram.memory()));
+  const Result<OpenedMachine> opened = open_saved_machine(directory.snapshot());
+  ASSERT_TRUE(opened.has_value()) << opened.error().text();
+
+  const testing::GuestRam copy(16 * kMiB);
+  ASSERT_TRUE(copy.memory()->write_bytes(GuestAddr(0), one));  // to be seen whether it is written over
+  ASSERT_TRUE(load_saved_region(*opened, opened->machine.regions[0], *copy.memory(), "memory"));
+  EXPECT_EQ(copy.bytes(8 * kMiB + 5, 1)[0], std::byte{1});
+  EXPECT_EQ(copy.bytes(0, 1)[0], std::byte{1});
+}
+
+TEST(SavedMachineTest, ARegionThatIsNoMemoryIsNotRead) {
+  const TempDirectory directory;
+  const testing::GuestRam ram(kMiB);
+  const std::array<std::byte, 1> one{std::byte{1}};
+  ASSERT_TRUE(ram.memory()->write_bytes(GuestAddr(5), one));
+  ASSERT_TRUE(write_saved_machine(directory.snapshot(), example(), *ram.memory()));
+  const Result<OpenedMachine> opened = open_saved_machine(directory.snapshot());
+  ASSERT_TRUE(opened.has_value()) << opened.error().text();
+  SavedRegion elsewhere = opened->machine.regions[0];
+  elsewhere.start = 64 * kMiB;
+  EXPECT_THAT(load_saved_region(*opened, elsewhere, *ram.memory(), "memory").error().text(), HasSubstr("memory"));
 }
 
 TEST(SavedMachineTest, ShortMemoryFileIsRefusedByName) {

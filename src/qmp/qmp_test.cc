@@ -219,7 +219,7 @@ TEST_F(MemoryCommandsTest, TheirPropertiesAreReadAndOneIsSet) {
   EXPECT_EQ(run(property("qom-set", "requested-size", R"(,"value":8388608)", "v")), R"({"return":{}})");
   EXPECT_EQ(machine.memory[0].requested_bytes, 8388608U);
   EXPECT_THAT(run(property("qom-set", "size", R"(,"value":0)", "v")), HasSubstr("only 'requested-size' can be set"));
-  for (const std::string_view wrong : {"-1", ""8M"", "1.5"}) {
+  for (const std::string_view wrong : {"-1", "\"8M\"", "1.5"}) {
     EXPECT_THAT(run(property("qom-set", "requested-size", fmt::format(R"(,"value":{})", wrong), "v")),
                 HasSubstr("qom-set: 'value': must be a number of bytes"));
   }

@@ -9,6 +9,7 @@ LEFT_BEHIND = ["-qmp", "unix:q.sock,server,nowait", "-boot-timeline", "timeline"
 DAEMON = ["-daemonize", "-pidfile", "pid"]
 
 # Words that follow a command line that is right; what must stand in the message.
+MEMORY = ["-m", "32,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1G"]
 ROWS = {
     "unknown option": (["-frobnicate"], ["-frobnicate"]),
     "no option": (["vmlinux"], ["vmlinux"]),
@@ -85,6 +86,28 @@ ROWS = {
                                         ["-device f", "-m", "mem-share=on"]),
     "pmem": (["-object", "memory-backend-file,id=m,size=3M,mem-path=/dev/shm", "-device", "virtio-pmem-device,id=p,memdev=m"], ["-device p", "memdev=m", "size=3M"]),
     "balloon": (["-device", "virtio-balloon-device,id=b,membuf-percent=81"], ["-device", "membuf-percent=81"]),
+    "memory device without its memory": (["-m", "32,maxmem=2G", "-device", "virtio-mem-device,id=v"], ["-device", "needs memdev="]),
+    "memory device of memory that there is not": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=x"], ["-device v", "memdev=x", "no -object"]),
+    "memory of two devices": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=m", "-device", "virtio-mem-device,id=w,memdev=m"],
+                              ["-device w", "memdev=m", "'v'"]),
+    "memory device of guest RAM": (["-m", "1024,maxmem=4G", "-machine", "microvm,memory-backend=m", "-object", "memory-backend-ram,id=m,size=1G",
+                                    "-device", "virtio-mem-device,id=v,memdev=m"], ["-device v", "memdev=m", "guest RAM"]),
+    "memory device without maxmem": (["-m", "32", *MEMORY[2:], "-device", "virtio-mem-device,id=v,memdev=m"], ["-device v", "maxmem="]),
+    "memory device beyond maxmem": (["-m", "32,maxmem=1G", *MEMORY[2:], "-device", "virtio-mem-device,id=v,memdev=m"],
+                                    ["-device v", "size=1G", "1056M", "maxmem=1G"]),
+    "memory that is no whole blocks": (["-m", "32,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1023M",
+                                        "-device", "virtio-mem-device,id=v,memdev=m"], ["-device v", "size=1023M", "block-size=2M"]),
+    "more memory requested than there is": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=m,requested-size=1025M"],
+                                            ["-device v", "requested-size", "1074790400", "1073741824 at most"]),
+    "half a block requested": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=m,requested-size=1M"], ["-device v", "requested-size", "multiple"]),
+    "blocks of an odd size": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=m,block-size=3M"], ["-device", "block-size=3145728", "power of two"]),
+    "blocks too small": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=m,block-size=1M"], ["-device", "block-size=1M", "2M..1G"]),
+    "memory where RAM is": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=m,memaddr=0x200000"], ["-device v", "memaddr=0x200000"]),
+    "memory beyond all addresses": ([*MEMORY, "-device", "virtio-mem-device,id=v,memdev=m,memaddr=0x10000000000000"], ["-device v", "0x10000000000000"]),
+    "memory in a file that stays as it was": (["-m", "32,maxmem=2G", "-object", "memory-backend-file,id=m,size=1G,mem-path=taken,share=off",
+                                               "-device", "virtio-mem-device,id=v,memdev=m"], ["-device v", "memdev=m", "share=off"]),
+    "memory in a file that is too short": (["-m", "32,maxmem=2G", "-object", "memory-backend-file,id=m,size=1G,mem-path=taken",
+                                            "-device", "virtio-mem-device,id=v,memdev=m"], ["-device v", "-object m", "taken"]),
     "generation": (["-device", "vmgenid,id=g,guid=none"], ["-device", "guid=none"]),
 }
 

@@ -234,6 +234,7 @@ class FootprintWatch:
         processors = int(str(smp).partition(",")[0])
         self.limit_kib = self.LIMIT_KIB + self.VCPU_KIB * (processors - 1) + more_kib
         self.largest_kib = 0
+        memory_mib = int(str(memory_mib).partition(",")[0])
         # Guest RAM is in one piece, or in two where the hole for devices divides it (x86_64).
         low_mib = 3072 if architecture() == "x86_64" else memory_mib
         self._ram_kib = 1024 * (memory_mib if memory_mib <= low_mib else min(low_mib, memory_mib - low_mib))
