@@ -1,4 +1,5 @@
 """Debian's kernel with more and less memory of a virtio-mem device: run by tools/with-kvm as `memories.py SCENARIO IMAGE`."""
+import os
 import re
 import time
 
@@ -59,20 +60,20 @@ def boot(image, *options):
 
 
 def grows(image, _folder):
-    """It grows and shrinks by 1 GiB, of memory of the process and of a memfd; what was used is the host's again."""
-    for backend in ("ram", "memfd"):
+    """It grows and shrinks by 1 GiB, of memory of the process (in a long run of a memfd, too); what was used is the host's again."""
+    for backend in ("ram", "memfd") if os.environ.get("STRATO_LONG") else ("ram",):
         vmm = boot(image, *device(backend))
         before = total(vmm)
         assert plugged(vmm) == 0
         request(vmm, GIB)
         poll(lambda before=before, vmm=vmm: total(vmm) >= before + 0.9 * GIB, lambda before=before, vmm=vmm: f"{before} -> {total(vmm)}")
-        said(vmm, "fill 600", "sum")  # more than there was
+        said(vmm, "fill 400", "sum")  # more than there was
         grown, full = total(vmm), pss(vmm)
-        assert full >= 600 * MIB
+        assert full >= 400 * MIB
         do(vmm, "free")
         request(vmm, 0)
         poll(lambda before=before, vmm=vmm: total(vmm) <= before + 16 * MIB, lambda before=before, vmm=vmm: f"{before} -> {total(vmm)}")
-        poll(lambda full=full, vmm=vmm: full - pss(vmm) >= 400 * MIB, lambda full=full, vmm=vmm: f"{full} -> {pss(vmm)}")
+        poll(lambda full=full, vmm=vmm: full - pss(vmm) >= 300 * MIB, lambda full=full, vmm=vmm: f"{full} -> {pss(vmm)}")
         assert pss(vmm) <= RAM + 32 * MIB, f"nothing but the {RAM} bytes at start is the guest's"
         assert vmm.qmp.wait_event("MEMORY_DEVICE_SIZE_CHANGE")["data"]["id"] == "vmem0"
         print(f"{backend}: total {before // MIB} -> {grown // MIB} -> {total(vmm) // MIB} MiB, PSS {full // MIB} -> {pss(vmm) // MIB} MiB")
