@@ -1,12 +1,16 @@
 """Debian's kernel with more and less memory of a virtio-mem device: run by tools/with-kvm as `memories.py SCENARIO IMAGE`."""
 import os
+import pathlib
 import re
+import subprocess
 import time
 
-from guests import LIMIT, MIB, end, perform, start, start_script
+from guests import LIMIT, MIB, Vmm, end, perform, start, start_script
+from vmm import guest
 
 RAM = 256 * MIB
 GIB = 1024 * MIB
+POOL = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 # Memory that comes is used at once, and only for what can be moved, so that it can go again.
 WORDS = "memhp_default_state=online_movable"
 
@@ -105,6 +109,37 @@ def saved(image, folder):
     poll(lambda: total(vmm) >= RAM + 0.9 * 768 * MIB, lambda: f"{total(vmm)}")
     vmm.write(b"end\n")
     end(vmm)
+    print("all came back")
+
+
+def number(path):
+    return int((POOL / path).read_text())
+
+
+def huge(_image, folder):
+    """Blocks of huge pages: reserved from the start, there when they are plugged, free again when they are not."""
+    mount = folder / "huge"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", mount], check=True)
+    try:
+        (POOL / "nr_hugepages").write_text("40")
+        assert number("nr_hugepages") == 40
+        options = ("-object", f"memory-backend-file,id=mem0,size=64M,mem-path={mount}", "-device", "virtio-mem-device,id=vmem0,memdev=mem0")
+        vmm = Vmm(str(folder), *options, kernel=guest("virtio_mem"), append="follow=3", memory_mib="64,maxmem=1G")
+        vmm.wait_for("follows\n", LIMIT)
+        assert number("resv_hugepages") == 32 and number("free_hugepages") == 40
+        for blocks in (20, 5, 32):
+            vmm.qmp.command("qom-set", path="/machine/peripheral/vmem0", property="requested-size", value=blocks * 2 * MIB)
+            vmm.wait_for(f"size={blocks} ", LIMIT)
+            if blocks != 32:
+                poll(lambda blocks=blocks: number("free_hugepages") == 40 - blocks, lambda: f"{number('free_hugepages')} pages are free")
+        assert vmm.wait(LIMIT) == 0, vmm.stderr()
+        assert "size=20 zero=20 kept=0\n" in vmm.text() and "size=5 zero=0 kept=20\n" in vmm.text() and "size=32 zero=27 kept=5\n" in vmm.text()
+        vmm.close()
+        assert number("free_hugepages") == 40, "the file is gone with its VM"
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+        (POOL / "nr_hugepages").write_text("0")
     print("all came back")
 
 

@@ -10,6 +10,7 @@ def memory_image(bed, tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.long("aarch64")
 def test_virtio_mem_grows_and_shrinks_a_running_guest_by_one_gib(memory_image):
     assert "all came back" in script("memories.py", "grows", memory_image)
 
@@ -17,3 +18,8 @@ def test_virtio_mem_grows_and_shrinks_a_running_guest_by_one_gib(memory_image):
 @pytest.mark.long("aarch64")
 def test_plugged_memory_is_saved_with_the_machine(memory_image):
     assert "all came back" in script("memories.py", "saved", memory_image)
+
+
+@pytest.mark.long("aarch64")
+def test_blocks_of_huge_pages_come_and_go(bed):
+    assert "all came back" in script("memories.py", "huge", "-")
