@@ -1,11 +1,11 @@
-// virtio_mem: a driver of a virtio-mem device on virtio-mmio, with blocks of 2 MiB. It plugs what is requested, looks what
-// it reads, fills it, unplugs some and plugs it again: `device=BASE INTERRUPT ID`, `features=`, `had=BLOCKS` (that were
-// plugged when it came, and are unplugged), `plugged=BLOCKS zero=BLOCKS kept=BLOCKS`, `again=BLOCKS zero=BLOCKS
-// kept=BLOCKS`, `answer_in_block=`, `left=BLOCKS`, `interrupts=`, `mem=end`. Then, by words: follow=N: has as many blocks
-// as the device requests, says `size=BLOCKS zero=BLOCKS kept=BLOCKS` at each change (of those that came, and of all that
-// were there before), and ends when it has said so N times. end=reset (instead of power-off).
-// bad=CASE: what a hostile driver does first (see kCases); the device is then reset and serves as any other. What the
-// driver sees of its fault is `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
+// virtio_mem: a driver of a virtio-mem device on virtio-mmio, with blocks of 2 MiB. It plugs what is requested, looks
+// what it reads, fills it, unplugs some and plugs it again: `device=BASE INTERRUPT ID`, `features=`, `had=BLOCKS` (that
+// were plugged when it came, and are unplugged), `plugged=BLOCKS zero=BLOCKS kept=BLOCKS`, `again=BLOCKS zero=BLOCKS
+// kept=BLOCKS`, `answer_in_block=`, `left=BLOCKS`, `interrupts=`, `mem=end`. Then, by words: follow=N: has as many
+// blocks as the device requests, says `size=BLOCKS zero=BLOCKS kept=BLOCKS` at each change (of those that came, and of
+// all that were there before), and ends when it has said so N times. end=reset (instead of power-off). bad=CASE: what a
+// hostile driver does first (see kCases); the device is then reset and serves as any other. What the driver sees of its
+// fault is `bad=CASE STATUS VALUE`. Rings are packed where the device offers that.
 #include "cpu.h"
 #include "lib/bad_case.h"
 #include "lib/boot_info.h"
@@ -94,7 +94,7 @@ void fill_request(uint16_t type, uint64_t addr, uint64_t blocks) {
 uint64_t ask(uint16_t type, uint64_t addr, uint64_t blocks) {
   fill_request(type, addr, blocks);
   return send_pieces(address(&request), sizeof(request), address(&response), sizeof(response)) ? response.type
-                                                                                              : kNoAnswer;
+                                                                                               : kNoAnswer;
 }
 // The device may have other things to do.
 uint64_t ask_block(uint16_t type, uint64_t first, uint64_t count) {
@@ -242,11 +242,8 @@ uint64_t resets() {
     start();
     for (uint16_t slot = 0; slot < 4; slot++) {
       const auto type = static_cast<uint16_t>((i + slot) % 3);
-      many[slot] = {.type = type,
-                    .padding = {},
-                    .addr = region + (slot + i % 2 * 64) * kBlock,
-                    .blocks = 1,
-                    .padding2 = {}};
+      many[slot] = {
+          .type = type, .padding = {}, .addr = region + (slot + i % 2 * 64) * kBlock, .blocks = 1, .padding2 = {}};
       queue.set(2 * slot, address(&many[slot]), sizeof(Request), kDescNext, static_cast<uint16_t>(2 * slot + 1));
       queue.set(2 * slot + 1, address(&response), sizeof(Response), kDescWrite);
       queue.submit(static_cast<uint16_t>(2 * slot));

@@ -100,12 +100,13 @@ class MemHost {
   ~MemHost() { reset(); }
 
   Result<> make(const std::optional<virtio::MemState>& state) {
-    Result<std::unique_ptr<virtio::Mem>> made = virtio::Mem::create({.name = "mem0",
-                                                                     .place = kPlace,
-                                                                     .requested_bytes = options.requested_blocks * kBlock,
-                                                                     .memory = memory,
-                                                                     .on_plugged = [this] { ++plugged_changes; }},
-                                                                    state);
+    Result<std::unique_ptr<virtio::Mem>> made =
+        virtio::Mem::create({.name = "mem0",
+                             .place = kPlace,
+                             .requested_bytes = options.requested_blocks * kBlock,
+                             .memory = memory,
+                             .on_plugged = [this] { ++plugged_changes; }},
+                            state);
     if (!made) return std::unexpected(std::move(made).error());
     device = *std::move(made);
     device->config().on_notify([this] { ++config_changes; });
@@ -117,8 +118,8 @@ class MemHost {
     start_queue(*virtio::Queue::create(ram.memory(), driver.config()));
   }
   void start_queue(virtio::Queue queue) {
-    const Result<> started = device->start_queue(
-        0, {.queue = std::move(queue), .interrupt = line, .doorbell = doorbell, .loop = *loop});
+    const Result<> started =
+        device->start_queue(0, {.queue = std::move(queue), .interrupt = line, .doorbell = doorbell, .loop = *loop});
     STRATO_ASSERT(started.has_value());
     turn();
   }
@@ -172,9 +173,7 @@ class MemHost {
   }
   uint64_t plugged_blocks() const { return device->plugged_bytes() / kBlock; }
   virtio::MemConfig config() const { return device->config().load<virtio::MemConfig>(0); }
-  virtio::MemState saved() const {
-    return *state::from_bytes<virtio::MemState>(*device->save());
-  }
+  virtio::MemState saved() const { return *state::from_bytes<virtio::MemState>(*device->save()); }
 
   const Options options;
   ManualClock clock{0};

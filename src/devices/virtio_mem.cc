@@ -50,10 +50,9 @@ Result<> Mem::restore(const MemState& state) {
   const MemPlace& place = blocks_.place();
   if (state.address != place.address || state.block_bytes != place.block_bytes ||
       state.region_bytes != place.region_bytes) {
-    return std::unexpected(
-        Error::invalid(fmt::format("saved with size={} and block-size={} at {:#x}, started with {} and {} at {:#x}",
-                                   state.region_bytes, state.block_bytes, state.address, place.region_bytes,
-                                   place.block_bytes, place.address)));
+    return std::unexpected(Error::invalid(fmt::format(
+        "saved with size={} and block-size={} at {:#x}, started with {} and {} at {:#x}", state.region_bytes,
+        state.block_bytes, state.address, place.region_bytes, place.block_bytes, place.address)));
   }
   const Result<> requested = check_requested_size(place, state.requested_bytes);
   if (!requested || state.usable_bytes > place.region_bytes || !is_aligned(state.usable_bytes, place.block_bytes) ||
@@ -163,7 +162,8 @@ Result<> Mem::set_requested(uint64_t bytes) {
 
 void Mem::unplug_all() {
   if (take_all() == MemAnswer::Ack) return;
-  log(LogLevel::Warn, "{}: {} bytes stay plugged over a reset: the host cannot take them now", name_, plugged_bytes());
+  log_guest(LogLevel::Warn, "{}: {} bytes stay plugged over a reset: the host cannot take them now", name_,
+            plugged_bytes());
 }
 
 // --- requests

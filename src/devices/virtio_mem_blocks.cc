@@ -25,9 +25,7 @@ Result<> check_requested_size(const MemPlace& place, uint64_t bytes) {
 }
 
 MemBlocks::MemBlocks(const MemPlace& place)
-    : place_(place),
-      blocks_(place.region_bytes / place.block_bytes),
-      bits_((blocks_ + kWordBits - 1) / kWordBits) {
+    : place_(place), blocks_(place.region_bytes / place.block_bytes), bits_((blocks_ + kWordBits - 1) / kWordBits) {
   STRATO_ASSERT(std::has_single_bit(place.block_bytes) && is_aligned(place.region_bytes, place.block_bytes) &&
                 is_aligned(place.address, place.block_bytes) && place.region_bytes != 0);
 }

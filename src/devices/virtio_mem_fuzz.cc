@@ -1,7 +1,7 @@
 // A driver that plugs and unplugs blocks of any number and asks for their state, whose memory comes late or not at all;
 // the host changes its mind, stops, resets, saves and restores meanwhile. Whatever happens: what is plugged is open and
-// what is not is closed, no more is plugged than was requested at some time, a block that comes is zero, an answer is as
-// long as it is; and after a reset of the machine a good request is served.
+// what is not is closed, no more is plugged than was requested at some time, a block that comes is zero, an answer is
+// as long as it is; and after a reset of the machine a good request is served.
 #include <fuzzer/FuzzedDataProvider.h>
 
 #include <algorithm>
@@ -70,7 +70,8 @@ class Session {
     const size_t cut = input_.ConsumeIntegral<uint8_t>() == 0xff ? input_.ConsumeIntegralInRange<size_t>(1, 24) : 0;
     FakeDriver::Request chain = host_.driver.chain();
     chain.readable(raw.first(raw.size() - std::min(cut, raw.size() - 1)));
-    if (const auto room = input_.ConsumeIntegralInRange<uint32_t>(0, 40); room < 39) chain.writable(room < 20 ? 10 : room - 18);
+    if (const auto room = input_.ConsumeIntegralInRange<uint32_t>(0, 40); room < 39)
+      chain.writable(room < 20 ? 10 : room - 18);
     if (input_.ConsumeIntegral<uint8_t>() == 0xff) {
       chain.raw(input_.ConsumeIntegral<uint64_t>(), input_.ConsumeIntegral<uint32_t>(), kDescWrite);
     }
@@ -126,7 +127,8 @@ class Session {
     for (FakeBlockMemory::Block& block : memory.blocks) block.opened = 0;
     if (input_.ConsumeIntegral<uint8_t>() == 0xff) {  // what a file may say; then as it was
       MemState bad = saved;
-      if (!bad.plugged.empty()) bad.plugged[input_.ConsumeIntegralInRange<size_t>(0, bad.plugged.size() - 1)] ^= std::byte{1};
+      if (!bad.plugged.empty())
+        bad.plugged[input_.ConsumeIntegralInRange<size_t>(0, bad.plugged.size() - 1)] ^= std::byte{1};
       bad.usable_bytes = input_.ConsumeIntegralInRange<uint64_t>(0, kBlocks + 1) * kBlock;
       bad.plugged.resize(input_.ConsumeIntegralInRange<size_t>(6, 10));
       if (host_.make(bad)) {

@@ -23,10 +23,10 @@ struct MemState {
 
   bool operator==(const MemState&) const = default;
   static constexpr auto fields() {
-    return std::tuple(
-        Field{1, "address", &MemState::address}, Field{2, "block_bytes", &MemState::block_bytes},
-        Field{3, "region_bytes", &MemState::region_bytes}, Field{4, "requested_bytes", &MemState::requested_bytes},
-        Field{5, "usable_bytes", &MemState::usable_bytes}, Field{6, "plugged", &MemState::plugged});
+    return std::tuple(Field{1, "address", &MemState::address}, Field{2, "block_bytes", &MemState::block_bytes},
+                      Field{3, "region_bytes", &MemState::region_bytes},
+                      Field{4, "requested_bytes", &MemState::requested_bytes},
+                      Field{5, "usable_bytes", &MemState::usable_bytes}, Field{6, "plugged", &MemState::plugged});
   }
 };
 

@@ -72,11 +72,8 @@ TEST_P(MemTest, BlocksArePluggedReadZeroAndAreTheHostsAgain) {
 
 TEST_P(MemTest, AnAnswerIsAsLongAsItIs) {
   make();
-  const auto sent = host->driver.chain()
-                        .readable_obj(MemHost::request(Type::Plug, 0, 1))
-                        .writable(5)
-                        .writable(100)
-                        .submit();
+  const auto sent =
+      host->driver.chain().readable_obj(MemHost::request(Type::Plug, 0, 1)).writable(5).writable(100).submit();
   host->ring();
   EXPECT_EQ(host->driver.take_used(), (std::vector<FakeDriver::Used>{{sent.id, sizeof(MemResponse)}}));
   EXPECT_GE(host->line.take(), 1);

@@ -18,11 +18,9 @@ class ChangeReport {
   static constexpr uint64_t kPeriodNs = 1'000'000'000;
 
   ChangeReport(EventLoop& loop, std::function<uint64_t()> number, std::function<void(uint64_t)> tell)
-      : loop_(loop),
-        number_(std::move(number)),
-        tell_(std::move(tell)),
-        told_(number_()),
-        quiet_(loop, [this] { report(); }) {}
+      : loop_(loop), number_(std::move(number)), tell_(std::move(tell)), told_(number_()), quiet_(loop, [this] {
+          report();
+        }) {}
 
   // The number may be another one than before. Any thread.
   void changed() {

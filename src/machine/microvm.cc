@@ -609,12 +609,12 @@ void Microvm::save(std::string directory, Reply reply) {
 void Microvm::write_in_background(std::string directory, SavedMachine machine, Reply reply) {
   save_worker_.join();
   auto shared_reply = std::make_shared<Reply>(std::move(reply));
-  Result<Thread> worker = Thread::start("save", [this, memory = memory_.snapshot(), holes = memory_devices_.holes(),
-                                                 directory = std::move(directory), machine = std::move(machine),
-                                                 shared_reply] {
-    Result<> outcome = write_saved_machine(directory, machine, *memory, holes);
-    loop_.post(alive_.token(), [shared_reply, outcome = std::move(outcome)] { (*shared_reply)(outcome); });
-  });
+  Result<Thread> worker =
+      Thread::start("save", [this, memory = memory_.snapshot(), holes = memory_devices_.holes(),
+                             directory = std::move(directory), machine = std::move(machine), shared_reply] {
+        Result<> outcome = write_saved_machine(directory, machine, *memory, holes);
+        loop_.post(alive_.token(), [shared_reply, outcome = std::move(outcome)] { (*shared_reply)(outcome); });
+      });
   if (!worker) {
     (*shared_reply)(std::unexpected(std::move(worker).error()));
     return;

@@ -142,8 +142,8 @@ class Microvm final : public Machine {
   KvmMemorySlots slots_;
   MemoryMap memory_;
   Discard discard_;
-  MemoryDevices memory_devices_{
-      loop_, [this](const std::string& id, uint64_t plugged) { report_memory_device(id, plugged); }};
+  MemoryDevices memory_devices_{loop_,
+                                [this](const std::string& id, uint64_t plugged) { report_memory_device(id, plugged); }};
   IoBus port_bus_{0x10000};
   IoBus mmio_bus_{0};
   std::unique_ptr<arch::Platform> platform_;

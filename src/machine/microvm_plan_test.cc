@@ -98,7 +98,8 @@ TEST(MicrovmPlanTest, MemoryThatCannotComeIsRefusedByName) {
       {"memdev=private", "-device v: memdev=private: share=off: what the guest gives back must leave the file"},
       {"memdev=m,requested-size=2G", "-device v: requested-size: 2147483648 bytes: the device has 1073741824 at most"},
       {"memdev=m,requested-size=3M", "-device v: requested-size: 3145728 bytes: must be a multiple of its blocks"},
-      {"memdev=m,memaddr=0x100200000,block-size=4M", "-device v: memaddr=0x100200000: must be a multiple of block-size=4M"},
+      {"memdev=m,memaddr=0x100200000,block-size=4M",
+       "-device v: memaddr=0x100200000: must be a multiple of block-size=4M"},
       {"memdev=m,memaddr=0", "-device v: memaddr=0x0: RAM and devices are below"},
   };
   for (const Row& row : kRows) {

@@ -90,9 +90,8 @@ void PluggableMemory::close(uint64_t offset, uint64_t bytes) {
     }
   }
   if (!unused) return;
-  loop_.post(alive_.token(), [this, first = index_of(offset), last = index_of(offset + bytes - 1)] {
-    (void)settle(first, last);
-  });
+  loop_.post(alive_.token(),
+             [this, first = index_of(offset), last = index_of(offset + bytes - 1)] { (void)settle(first, last); });
 }
 
 // Whether all of them are guest memory now.
@@ -139,9 +138,8 @@ template <class Work>
 bool PluggableMemory::for_each_slice(uint64_t offset, uint64_t bytes, Work&& work) {
   const std::shared_ptr<const GuestMemory> memory = map_.snapshot();
   bool all = true;
-  const GuestResult<> covered =
-      memory->slices(GuestAddr(place_.address + offset), bytes,
-                     [&all, &work](const GuestSlice& slice) { all = work(slice) && all; });
+  const GuestResult<> covered = memory->slices(GuestAddr(place_.address + offset), bytes,
+                                               [&all, &work](const GuestSlice& slice) { all = work(slice) && all; });
   return covered.has_value() && all;
 }
 

@@ -139,7 +139,9 @@ class PluggableMemoryOfTest : public PluggableMemoryTest, public ::testing::With
     if (GetParam()) return make(MemfdBacking{});
     return make();
   }
-  GuestResult<uint64_t> word_at(uint64_t offset) { return map.snapshot()->read<uint64_t>(GuestAddr(kAddress + offset)); }
+  GuestResult<uint64_t> word_at(uint64_t offset) {
+    return map.snapshot()->read<uint64_t>(GuestAddr(kAddress + offset));
+  }
   void write(uint64_t offset) {
     ASSERT_TRUE(map.snapshot()->write<uint64_t>(GuestAddr(kAddress + offset), 7).has_value());
   }

@@ -5,8 +5,8 @@
 
 #include "devices/virtio_console.h"
 #include "machine/balloon_node.h"
-#include "machine/memory_devices.h"
 #include "machine/block_nodes.h"
+#include "machine/memory_devices.h"
 #include "machine/net_nodes.h"
 #include "machine/virtio_mmio_plan.h"
 #include "testing/manual_clock.h"

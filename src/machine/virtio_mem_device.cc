@@ -60,9 +60,9 @@ class MemPlan final : public VirtioDevicePlan {
   Result<> fit_to_pages(uint64_t page_bytes) {
     if (page_bytes <= place_.block_bytes) return {};
     if (config_.block_bytes) {
-      return std::unexpected(Error::invalid(fmt::format("block-size={}: less than a page of memdev={}, which has {}",
-                                                        size_text(place_.block_bytes), config_.memdev,
-                                                        size_text(page_bytes))));
+      return std::unexpected(
+          Error::invalid(fmt::format("block-size={}: less than a page of memdev={}, which has {}",
+                                     size_text(place_.block_bytes), config_.memdev, size_text(page_bytes))));
     }
     place_.block_bytes = page_bytes;
     if (!is_aligned(place_.address, page_bytes) || !is_aligned(place_.region_bytes, page_bytes)) {
@@ -83,8 +83,7 @@ Result<uint64_t> memory_up_to(const VirtioMemConfig& config, const DevicePlanCon
   uint64_t bytes = context.config.memory_bytes;
   for (const ObjectOptions& device : context.config.devices) {
     if (device.type != VirtioMemConfig::kType) continue;
-    const BackendConfig* memdev =
-        STRATO_TRY(find_memdev(device.value_of("memdev"), context.config, context.backends));
+    const BackendConfig* memdev = STRATO_TRY(find_memdev(device.value_of("memdev"), context.config, context.backends));
     bytes += as_memory(*memdev)->size_bytes;  // at most kMaxMemoryBytes each
     if (device.value_of("id") == config.common.id) break;
   }
@@ -122,9 +121,9 @@ Result<std::unique_ptr<VirtioDevicePlan>> plan_device(VirtioMemConfig config, co
   virtio::MemPlace place{
       .address = 0, .block_bytes = config.block_bytes.value_or(kDefaultBlockBytes), .region_bytes = size_bytes};
   if (!is_aligned(size_bytes, place.block_bytes)) {
-    return std::unexpected(Error::invalid(fmt::format("size={} of memdev={}: must be a multiple of block-size={}",
-                                                      size_text(size_bytes), config.memdev,
-                                                      size_text(place.block_bytes))));
+    return std::unexpected(
+        Error::invalid(fmt::format("size={} of memdev={}: must be a multiple of block-size={}", size_text(size_bytes),
+                                   config.memdev, size_text(place.block_bytes))));
   }
   Result<> requested = virtio::check_requested_size(place, config.requested_bytes);
   if (!requested) return std::unexpected(std::move(requested).error().context("requested-size"));

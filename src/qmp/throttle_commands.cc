@@ -179,8 +179,7 @@ Result<> set_property(MachineControl& machine, const json_t& arguments) {
   const std::optional<std::string_view> device = peripheral_of(arguments);
   if (!device) return set_group_rates(machine, arguments);
   const std::optional<MemoryDeviceInfo> memory = find_memory_device(machine, *device);
-  return memory ? set_memory_property(machine, *memory, arguments)
-                : set_balloon_property(machine, *device, arguments);
+  return memory ? set_memory_property(machine, *memory, arguments) : set_balloon_property(machine, *device, arguments);
 }
 
 }  // namespace
