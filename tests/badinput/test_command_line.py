@@ -8,8 +8,9 @@ from vmm import guest, only_on
 LEFT_BEHIND = ["-qmp", "unix:q.sock,server,nowait", "-boot-timeline", "timeline"]
 DAEMON = ["-daemonize", "-pidfile", "pid"]
 
+MEMORY = ["-m", "32,maxmem=4G", "-object", "memory-backend-ram,id=m,size=1G"]
+
 # Words that follow a command line that is right; what must stand in the message.
-MEMORY = ["-m", "32,maxmem=2G", "-object", "memory-backend-ram,id=m,size=1G"]
 ROWS = {
     "unknown option": (["-frobnicate"], ["-frobnicate"]),
     "no option": (["vmlinux"], ["vmlinux"]),
