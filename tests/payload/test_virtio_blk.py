@@ -8,6 +8,7 @@ import pytest
 from vmm import QmpError, device_line, guest, machines, run_to_end
 
 SECTOR = 512
+KIB_OF_A_DEEP_QUEUE = 280  # with 1024 requests in flight, each with its record, its pieces and its transfer
 ENGINES = ["aio=io_uring", "aio=native", "aio=threads", "aio=io_uring,direct=off", "aio=threads,direct=off", "aio=off,direct=off"]
 
 
@@ -188,7 +189,7 @@ def run_times(vmm):
 def test_each_queue_may_have_a_thread_of_its_own(start_vmm, tmp_path, engine):
     threads = [word for name in "abc" for word in ("-object", f"iothread,id=queue-{name}")]
     vmm = start_vmm(*threads, *disk(image(tmp_path), engine, "num-queues=3,iothreads=queue-a:queue-b"), kernel=guest("virtio_blk"),
-                    append="work=40 queues=3")
+                    append="work=40 queues=3", more_kib=3 * KIB_OF_A_DEEP_QUEUE)
     vmm.wait_for(r"done=1\n")
     before = run_times(vmm)
     vmm.wait_for(r"done=6\n")
@@ -220,7 +221,7 @@ def test_stop_and_cont_in_the_middle_of_io_lose_nothing(start_vmm, tmp_path, pac
 def test_saved_in_the_middle_of_io_it_goes_on_elsewhere(start_vmm, tmp_path, device, drive, queues):
     path = image(tmp_path)
     options = ("-object", "iothread,id=a", "-object", "iothread,id=b", *disk(path, drive, device))
-    work = {"kernel": guest("virtio_blk"), "append": f"work=30 queues={queues}"}
+    work = {"kernel": guest("virtio_blk"), "append": f"work=30 queues={queues}", "more_kib": queues * KIB_OF_A_DEEP_QUEUE}
     first = start_vmm(*options, **work)
     first.wait_for(r"done=10\n")
     first.qmp.command("stop")
