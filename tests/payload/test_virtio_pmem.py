@@ -1,5 +1,6 @@
 """virtio_pmem: a file as memory, flushed when a driver wants it, whatever it or another did before; a file that is cut short ends the VM."""
 import contextlib
+import functools
 import os
 import re
 import time
@@ -31,6 +32,12 @@ CASES = {
     "resets": (None, 0, 0),
     "index_jump": (None, None, 0),  # a packed ring has no index
 }
+
+
+@pytest.fixture
+def start_vmm(start_vmm):
+    """The guest's file is smaller than what the watch knows as guest memory."""
+    return functools.partial(start_vmm, more_kib=SIZE >> 10)
 
 
 @pytest.fixture
