@@ -14,6 +14,7 @@ def pmem_image(bed, tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.long("aarch64")  # there a guest with a read-only one stood still twice, and ten others did not: the cause is not known
 def test_pmem_root_boots(pmem_image):
     assert "3 roots" in script("pmem.py", "roots", pmem_image)
 
