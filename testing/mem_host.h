@@ -12,12 +12,9 @@
 
 #include "base/assert.h"
 #include "devices/virtio_mem.h"
-#include "event/event_loop.h"
 #include "state/format.h"
 #include "testing/fake_driver.h"
-#include "testing/fake_vectors.h"
-#include "testing/guest_ram.h"
-#include "testing/manual_clock.h"
+#include "testing/queue_host.h"
 
 namespace strato::testing {
 
@@ -79,7 +76,7 @@ class FakeBlockMemory : public virtio::BlockMemory {
   const uint64_t block_bytes_;
 };
 
-class MemHost {
+class MemHost : public QueueHost {
  public:
   static constexpr uint64_t kBlocks = 64;
   static constexpr uint64_t kBlock = 2 * kMiB;
@@ -117,33 +114,15 @@ class MemHost {
     device->start(virtio::kFeatureVersion1 | virtio::kMemUnpluggedInaccessible);
     start_queue(*virtio::Queue::create(ram.memory(), driver.config()));
   }
-  void start_queue(virtio::Queue queue) {
-    const Result<> started =
-        device->start_queue(0, {.queue = std::move(queue), .interrupt = line, .doorbell = doorbell, .loop = *loop});
-    STRATO_ASSERT(started.has_value());
-    turn();
-  }
+  void start_queue(virtio::Queue queue) { QueueHost::start_queue(*device, std::move(queue)); }
   virtio::Queue stop() {
-    std::optional<virtio::Queue> back;
-    device->stop_queue(0, [&back](virtio::Queue queue) { back = std::move(queue); });
-    turn();
+    std::optional<virtio::Queue> back = stop_queue(*device);
     STRATO_ASSERT(back.has_value());
     return *std::move(back);
   }
   void reset() {
-    bool done = false;
-    device->reset([&done] { done = true; });
-    turn();
-    STRATO_ASSERT(done);
+    QueueHost::reset(*device);
     driver.reset();
-  }
-  void turn() {
-    for (int i = 0; i < 1000 && loop->run_once(0) != 0; ++i) {
-    }
-  }
-  void ring() {
-    doorbell.ring();
-    turn();
   }
 
   static virtio::MemRequest request(virtio::MemRequestType type, uint64_t first, uint64_t count) {
@@ -176,12 +155,7 @@ class MemHost {
   virtio::MemState saved() const { return *state::from_bytes<virtio::MemState>(*device->save()); }
 
   const Options options;
-  ManualClock clock{0};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  GuestRam ram;
   FakeDriver driver;
-  FakeDoorbell doorbell;
-  FakeVector line;
   FakeBlockMemory memory{kBlocks, kBlock};
   std::unique_ptr<virtio::Mem> device;
   int plugged_changes = 0;

@@ -60,12 +60,7 @@ class PmemHost : public QueueHost {
     device->start(device->features() | virtio::kFeatureVersion1);
     start_queue(*device, std::move(queue));
   }
-  void reset() {
-    bool done = false;
-    device->reset([&done] { done = true; });
-    turn();
-    STRATO_ASSERT(done);
-  }
+  void reset() { QueueHost::reset(*device); }
   void end_flush(Result<> outcome = {}) {
     STRATO_ASSERT(flushes->end(std::move(outcome)));
     turn();

@@ -41,6 +41,12 @@ struct QueueHost {
     turn();
     return std::move(*back);
   }
+  void reset(virtio::Device& device) {
+    bool done = false;
+    device.reset([&done] { done = true; });
+    turn();
+    STRATO_ASSERT(done);
+  }
 
   ManualClock clock{0};
   std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);

@@ -77,12 +77,7 @@ class Session {
     STRATO_ASSERT(back.has_value() && back->unfinished() == 0);
     return *std::move(back);
   }
-  void reset() {
-    bool done = false;
-    rng_->reset([&done] { done = true; });
-    turn();
-    STRATO_ASSERT(done);
-  }
+  void reset() { world_.reset(*rng_); }
 
   void submit() {
     FakeDriver::Request request = driver_.chain();

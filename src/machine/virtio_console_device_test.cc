@@ -4,10 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "devices/virtio_console.h"
-#include "machine/balloon_node.h"
-#include "machine/block_nodes.h"
-#include "machine/memory_devices.h"
-#include "machine/net_nodes.h"
+#include "machine/test_device_host.h"
 #include "machine/virtio_mmio_plan.h"
 #include "testing/manual_clock.h"
 
@@ -35,20 +32,7 @@ class ConsoleDeviceTest : public ::testing::Test {
     Result<std::vector<VirtioMmioPlan>> plans = plan();
     EXPECT_TRUE(plans.has_value()) << plans.error().text();
     EXPECT_EQ(plans->size(), 1U);
-    Result<std::unique_ptr<virtio::Device>> made =
-        plans->front().device->make({.loop = *loop,
-                                     .clock = clock,
-                                     .throttle_groups = groups,
-                                     .chardevs = chardevs,
-                                     .block_nodes = block_nodes,
-                                     .net_nodes = net_nodes,
-                                     .balloon = balloon,
-                                     .memory_devices = memory_devices,
-                                     .discard = discard,
-                                     .memory = memory,
-                                     .on_block_error = [](const BlockError&) {},
-                                     .on_net_disconnect = [](const std::string&) {}},
-                                    nullptr);
+    Result<std::unique_ptr<virtio::Device>> made = plans->front().device->make(host.get(), nullptr);
     EXPECT_TRUE(made.has_value());
     return *std::move(made);
   }
@@ -56,17 +40,9 @@ class ConsoleDeviceTest : public ::testing::Test {
     return console.config().load<virtio::ConsoleConfig>(0).max_ports.get();
   }
 
-  ManualClock clock;
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
   VmConfig config;
-  ThrottleGroups groups{{}, clock};
-  Chardevs chardevs{*loop, config, [] {}};
-  BlockNodes block_nodes;
-  NetNodes net_nodes;
-  BalloonNode balloon{*loop, [](uint64_t) {}};
-  MemoryDevices memory_devices{*loop, [](const std::string&, uint64_t) {}};
-  Discard discard;
-  MemoryMap memory;
+  ManualClock clock{0};
+  testing::TestDeviceHost host{config, clock};
 };
 
 TEST_F(ConsoleDeviceTest, OneConsoleHasNoControlQueues) {

@@ -4,11 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "machine/balloon_node.h"
-#include "machine/block_nodes.h"
-#include "machine/memory_devices.h"
 #include "machine/microvm_plan.h"
-#include "machine/net_nodes.h"
+#include "machine/test_device_host.h"
 #include "machine/test_plan.h"
 #include "testing/manual_clock.h"
 
@@ -82,33 +79,13 @@ class PmemRegionTest : public PmemPlanTest {
     Result<std::vector<VirtioMmioPlan>> plans = testing::plan(config, true);
     EXPECT_TRUE(plans.has_value()) << plans.error().text();
     VirtioDevicePlan& plan = *plans->front().device;
-    EXPECT_TRUE(plan.open_back_end({.loop = *loop,
-                                    .clock = clock,
-                                    .throttle_groups = groups,
-                                    .chardevs = chardevs,
-                                    .block_nodes = block_nodes,
-                                    .net_nodes = net_nodes,
-                                    .balloon = balloon,
-                                    .memory_devices = memory_devices,
-                                    .discard = discard,
-                                    .memory = memory,
-                                    .on_block_error = [](const BlockError&) {},
-                                    .on_net_disconnect = [](const std::string&) {}})
-                    .has_value());
+    EXPECT_TRUE(plan.open_back_end(host.get()).has_value());
     return **plan.memory();
   }
 
   std::string path;
   ManualClock clock{0};
-  std::unique_ptr<EventLoop> loop = *EventLoop::create("test", clock);
-  ThrottleGroups groups{{}, clock};
-  Chardevs chardevs{*loop, config, [] {}};
-  BlockNodes block_nodes;
-  NetNodes net_nodes;
-  BalloonNode balloon{*loop, [](uint64_t) {}};
-  MemoryDevices memory_devices{*loop, [](const std::string&, uint64_t) {}};
-  Discard discard;
-  MemoryMap memory;
+  testing::TestDeviceHost host{config, clock};
 };
 
 TEST_F(PmemRegionTest, AFileIsItsOwnSavedState) {

@@ -1,33 +1,16 @@
 """Memory that Debian's kernel gives back and takes, and its number as a copy: run by tools/with-kvm as `balloons.py SCENARIO IMAGE`."""
 import os
-import pathlib
-import subprocess
-import time
 
-from guests import LIMIT, MIB, Vmm, end, perform, start, start_script
+import guests
+from guests import LIMIT, MIB, Vmm, end, huge_pages, perform, poll, pool_of_huge_pages, pss, start, start_script
 from vmm import guest
 
 RAM = 256 * MIB
 BALLOON = "virtio-balloon-device,id=balloon0"
-POOL = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 
 
 def do(vmm, step):
-    at = len(vmm.bytes())
-    vmm.write(f"{step}\n".encode())
-    vmm.wait_for(f"balloon: did {step.split()[0]}\r?\n", LIMIT, at)
-    return vmm.bytes()[at:].decode(errors="replace")
-
-
-def poll(condition, what):
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.1)
-
-
-def pss(vmm):
-    return vmm.memory_kib("Pss") * 1024
+    return guests.do(vmm, "balloon", step)
 
 
 def set_size(vmm, size):
@@ -99,18 +82,9 @@ def reports(image, folder):
     print("all came back")
 
 
-def number(path):
-    return int((POOL / path).read_text())
-
-
 def huge(_image, folder):
     """Guest RAM in huge pages: reserved at the start, touched when wanted, given back in whole pages; too few are refused."""
-    mount = folder / "huge"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", mount], check=True)
-    try:
-        (POOL / "nr_hugepages").write_text("40")
-        assert number("nr_hugepages") == 40
+    with pool_of_huge_pages(folder, 40) as mount:
         few = Vmm(str(folder), "-mem-path", str(mount), kernel=guest("virtio_balloon"), memory_mib=128)
         assert few.wait() == 1
         wanted = "40 huge pages of 2M are free where 64 are wanted: raise /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
@@ -122,19 +96,16 @@ def huge(_image, folder):
         for words in ((), ("-mem-prealloc",)):
             vmm = Vmm(str(folder), "-mem-path", str(mount), *words, "-device", BALLOON, kernel=guest("virtio_balloon"), append="follow=2")
             vmm.wait_for("follows\n", LIMIT)
-            assert number("resv_hugepages") + 40 - number("free_hugepages") == 32
-            assert not words or number("free_hugepages") == 8
-            before = number("free_hugepages")
+            assert huge_pages("resv_hugepages") + 40 - huge_pages("free_hugepages") == 32
+            assert not words or huge_pages("free_hugepages") == 8
+            before = huge_pages("free_hugepages")
             vmm.qmp.command("balloon", value=64 * MIB - 2048 * 4096)
             vmm.wait_for("size=2048\n", LIMIT)
-            poll(lambda before=before: number("free_hugepages") - before == 4, lambda: f"{number('free_hugepages')} pages are free")
+            poll(lambda before=before: huge_pages("free_hugepages") - before == 4, lambda: f"{huge_pages('free_hugepages')} pages are free")
             vmm.qmp.command("balloon", value=64 * MIB)
             assert vmm.wait(LIMIT) == 0, vmm.stderr()
             vmm.close()
-            assert number("free_hugepages") == 40, "the file is gone with its VM"
-    finally:
-        subprocess.run(["umount", "-l", mount], check=True)
-        (POOL / "nr_hugepages").write_text("0")
+            assert huge_pages("free_hugepages") == 40, "the file is gone with its VM"
     assert os.listdir(mount) == []
     print("all came back")
 

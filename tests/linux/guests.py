@@ -1,5 +1,6 @@
 """What the programs that with-kvm runs have in common: a guest with Debian's kernel, its disks, and its end."""
 import atexit
+import contextlib
 import os
 import pathlib
 import re
@@ -20,6 +21,7 @@ from vmm import Vmm  # noqa: E402
 
 LIMIT = 800  # seconds; what takes 30 on a quiet machine took 300 on one with four other beds
 MIB = 1 << 20
+POOL = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 QUIET = f"console={BOARD.console} quiet panic=-1"
 PROMPT = r"# (\x1b\[6n)?$"  # and the shell's question where the cursor is
 
@@ -82,6 +84,45 @@ def end(vmm):
     said = f"exit code {code}\n{vmm.text()[-3000:]}\n{vmm.stderr()}"
     assert code == 0 and not faulted(vmm), said
     return vmm.text()
+
+
+def do(vmm, script, step):
+    """Tells the guest's script what to do, which says `SCRIPT: did STEP` at its end; what it printed meanwhile."""
+    at = len(vmm.bytes())
+    vmm.write(f"{step}\n".encode())
+    vmm.wait_for(f"{script}: did {step.split()[0]}\r?\n", LIMIT, at)
+    return vmm.bytes()[at:].decode(errors="replace")
+
+
+def poll(condition, what):
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.1)
+
+
+def pss(vmm):
+    return vmm.memory_kib("Pss") * 1024
+
+
+def huge_pages(name):
+    """What the pool of 2 MiB has of them: nr_hugepages, free_hugepages, resv_hugepages."""
+    return int((POOL / name).read_text())
+
+
+@contextlib.contextmanager
+def pool_of_huge_pages(folder, count):
+    """A hugetlbfs in the folder, with so many pages of 2 MiB."""
+    mount = folder / "huge"
+    mount.mkdir()
+    run("mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", mount)
+    try:
+        (POOL / "nr_hugepages").write_text(str(count))
+        assert huge_pages("nr_hugepages") == count
+        yield mount
+    finally:
+        run("umount", "-l", mount)
+        (POOL / "nr_hugepages").write_text("0")
 
 
 def connect(path):

@@ -1,16 +1,13 @@
 """Debian's kernel with more and less memory of a virtio-mem device: run by tools/with-kvm as `memories.py SCENARIO IMAGE`."""
 import os
-import pathlib
 import re
-import subprocess
-import time
 
-from guests import LIMIT, MIB, Vmm, end, perform, start, start_script
+import guests
+from guests import LIMIT, MIB, Vmm, end, huge_pages, perform, poll, pool_of_huge_pages, pss, start, start_script
 from vmm import guest
 
 RAM = 256 * MIB
 GIB = 1024 * MIB
-POOL = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 # Memory that comes is used at once, and only for what can be moved, so that it can go again.
 WORDS = "memhp_default_state=online_movable"
 
@@ -20,10 +17,7 @@ def device(backend):
 
 
 def do(vmm, step):
-    at = len(vmm.bytes())
-    vmm.write(f"{step}\n".encode())
-    vmm.wait_for(f"memory: did {step.split()[0]}\r?\n", LIMIT, at)
-    return vmm.bytes()[at:].decode(errors="replace")
+    return guests.do(vmm, "memory", step)
 
 
 def said(vmm, step, word):
@@ -35,17 +29,6 @@ def said(vmm, step, word):
 
 def total(vmm):
     return int(said(vmm, "total", "total")) * 1024
-
-
-def poll(condition, what):
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.1)
-
-
-def pss(vmm):
-    return vmm.memory_kib("Pss") * 1024
 
 
 def plugged(vmm):
@@ -112,34 +95,22 @@ def saved(image, folder):
     print("all came back")
 
 
-def number(path):
-    return int((POOL / path).read_text())
-
-
 def huge(_image, folder):
     """Blocks of huge pages: reserved from the start, there when they are plugged, free again when they are not."""
-    mount = folder / "huge"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", mount], check=True)
-    try:
-        (POOL / "nr_hugepages").write_text("40")
-        assert number("nr_hugepages") == 40
+    with pool_of_huge_pages(folder, 40) as mount:
         options = ("-object", f"memory-backend-file,id=mem0,size=64M,mem-path={mount}", "-device", "virtio-mem-device,id=vmem0,memdev=mem0")
         vmm = Vmm(str(folder), *options, kernel=guest("virtio_mem"), append="follow=3", memory_mib="64,maxmem=1G")
         vmm.wait_for("follows\n", LIMIT)
-        assert number("resv_hugepages") == 32 and number("free_hugepages") == 40
+        assert huge_pages("resv_hugepages") == 32 and huge_pages("free_hugepages") == 40
         for blocks in (20, 5, 32):
             vmm.qmp.command("qom-set", path="/machine/peripheral/vmem0", property="requested-size", value=blocks * 2 * MIB)
             vmm.wait_for(f"size={blocks} ", LIMIT)
             if blocks != 32:
-                poll(lambda blocks=blocks: number("free_hugepages") == 40 - blocks, lambda: f"{number('free_hugepages')} pages are free")
+                poll(lambda blocks=blocks: huge_pages("free_hugepages") == 40 - blocks, lambda: f"{huge_pages('free_hugepages')} pages are free")
         assert vmm.wait(LIMIT) == 0, vmm.stderr()
         assert "size=20 zero=20 kept=0\n" in vmm.text() and "size=5 zero=0 kept=20\n" in vmm.text() and "size=32 zero=27 kept=5\n" in vmm.text()
         vmm.close()
-        assert number("free_hugepages") == 40, "the file is gone with its VM"
-    finally:
-        subprocess.run(["umount", "-l", mount], check=True)
-        (POOL / "nr_hugepages").write_text("0")
+        assert huge_pages("free_hugepages") == 40, "the file is gone with its VM"
     print("all came back")
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 
+import guests
 from guests import BOARD, LIMIT, MIB, Vmm, end, perform, run, sparse, start, start_script
 
 
@@ -37,10 +38,7 @@ def roots(image, folder):
 
 
 def do(vmm, step):
-    at = len(vmm.bytes())
-    vmm.write(f"{step}\n".encode())
-    vmm.wait_for(f"pmem: did {step}\r?\n", LIMIT, at)
-    return re.findall(r"([0-9a-f]{32})  /mnt/data", vmm.bytes()[at:].decode(errors="replace"))
+    return re.findall(r"([0-9a-f]{32})  /mnt/data", guests.do(vmm, "pmem", step))
 
 
 def seen_by_host(path, folder):
